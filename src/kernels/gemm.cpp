@@ -1,0 +1,146 @@
+#include "kernels/gemm.hpp"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/parallel.hpp"
+
+namespace parsimony::kernels {
+
+namespace {
+
+CBLAS_TRANSPOSE flag(bool transposed) { return transposed ? CblasTrans : CblasNoTrans; }
+
+int blas_int(std::int64_t n) { return static_cast<int>(n); }
+
+void call(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
+          const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
+          std::int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, flag(trans_a), flag(trans_b), blas_int(m), blas_int(n), blas_int(k),
+              alpha, a, blas_int(lda), b, blas_int(ldb), beta, c, blas_int(ldc));
+}
+
+void call(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha,
+          const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta,
+          double* c, std::int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, flag(trans_a), flag(trans_b), blas_int(m), blas_int(n), blas_int(k),
+              alpha, a, blas_int(lda), b, blas_int(ldb), beta, c, blas_int(ldc));
+}
+
+/// OpenBLAS's kernels for small a bᵀ run at half the rate of those for a b, so below this m n k it
+/// pays to write bᵀ out first (100³: 29 µs against 41).
+constexpr std::int64_t pack_threshold = 192 * 192 * 192;
+
+/// bᵀ of a small (n, k) matrix into `out` (k, n), in 8 x 8 blocks that fit the registers.
+template <class T>
+void pack_transposed(const T* b, std::int64_t ldb, std::int64_t n, std::int64_t k, T* out) {
+  constexpr std::int64_t side = 8;
+  const std::int64_t n_blocks = n / side * side;
+  const std::int64_t k_blocks = k / side * side;
+  for (std::int64_t j0 = 0; j0 < n_blocks; j0 += side) {
+    for (std::int64_t i0 = 0; i0 < k_blocks; i0 += side) {
+      const T* from = b + j0 * ldb + i0;
+      T* to = out + i0 * n + j0;
+      T block[side][side];
+      for (std::int64_t j = 0; j < side; ++j) {
+        for (std::int64_t i = 0; i < side; ++i) block[i][j] = from[j * ldb + i];
+      }
+      for (std::int64_t i = 0; i < side; ++i) {
+        for (std::int64_t j = 0; j < side; ++j) to[i * n + j] = block[i][j];
+      }
+    }
+    for (std::int64_t i = k_blocks; i < k; ++i) {
+      for (std::int64_t j = j0; j < j0 + side; ++j) out[i * n + j] = b[j * ldb + i];
+    }
+  }
+  for (std::int64_t j = n_blocks; j < n; ++j) {
+    for (std::int64_t i = 0; i < k; ++i) out[i * n + j] = b[j * ldb + i];
+  }
+}
+
+/// A product below this m n k is not worth waking a thread: 160³ takes about 0.1 ms on one core.
+constexpr std::int64_t gemm_threshold = 160 * 160 * 160;
+
+// OpenBLAS would thread products from 64³ on, where its barrier costs more than it saves, so the
+// choice is ours: one thread, or the longer side of c in one block a thread.
+template <class T>
+void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha,
+              const T* a, std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c,
+              std::int64_t ldc) {
+  if (omp_in_parallel() != 0) {
+    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    return;
+  }
+  if (trans_b && m >= 8 && n >= 8 && k >= 8 && m * n * k < pack_threshold) {
+    thread_local std::vector<T> packed;
+    packed.resize(static_cast<std::size_t>(n * k));
+    pack_transposed(b, ldb, n, k, packed.data());
+    threaded(trans_a, false, m, n, k, alpha, a, lda, packed.data(), n, beta, c, ldc);
+    return;
+  }
+  const int threads = num_threads();
+  if (threads == 1 || m * n * k < gemm_threshold || std::max(m, n) < 32) {
+    const BlasThreads one(1);
+    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    return;
+  }
+  const bool by_rows = m >= n;
+  const std::int64_t side = by_rows ? m : n;
+  // Whole register tiles for every thread but the last: OpenBLAS's are 16 of our columns by 2 rows.
+  const std::int64_t tile = by_rows ? 4 : 16;
+  const std::int64_t tiles = (side + tile - 1) / tile;
+#pragma omp parallel num_threads(static_cast <int>(std::min <std::int64_t>(threads, tiles)))
+  {
+    const std::int64_t t = omp_get_thread_num();
+    const std::int64_t count = omp_get_num_threads();
+    const std::int64_t first = std::min(side, tiles * t / count * tile);
+    const std::int64_t last = std::min(side, tiles * (t + 1) / count * tile);
+    if (first < last && by_rows) {
+      call(trans_a, trans_b, last - first, n, k, alpha, a + first * (trans_a ? 1 : lda), lda, b,
+           ldb, beta, c + first * ldc, ldc);
+    } else if (first < last) {
+      call(trans_a, trans_b, m, last - first, k, alpha, a, lda, b + first * (trans_b ? ldb : 1),
+           ldb, beta, c + first, ldc);
+    }
+  }
+}
+
+}  // namespace
+
+void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
+          const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
+          std::int64_t ldc) {
+  threaded(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha,
+          const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta,
+          double* c, std::int64_t ldc) {
+  threaded(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+template <class T>
+void gemm_batched(bool trans_a, bool trans_b, std::int64_t batch, std::int64_t m, std::int64_t n,
+                  std::int64_t k, const T* a, std::int64_t stride_a, const T* b,
+                  std::int64_t stride_b, T* c) {
+  const std::int64_t lda = trans_a ? m : k;
+  const std::int64_t ldb = trans_b ? k : n;
+  // Inside a parallel region OpenBLAS's OpenMP build runs each product on the calling thread.
+  parallel_for(batch, m * n * k, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      gemm(trans_a, trans_b, m, n, k, T(1), a + i * stride_a, lda, b + i * stride_b, ldb, T(0),
+           c + i * m * n, n);
+    }
+  });
+}
+
+template void gemm_batched<float>(bool, bool, std::int64_t, std::int64_t, std::int64_t,
+                                  std::int64_t, const float*, std::int64_t, const float*,
+                                  std::int64_t, float*);
+template void gemm_batched<double>(bool, bool, std::int64_t, std::int64_t, std::int64_t,
+                                   std::int64_t, const double*, std::int64_t, const double*,
+                                   std::int64_t, double*);
+
+}  // namespace parsimony::kernels

@@ -1,0 +1,23 @@
+// General matrix product over row-major spans; the only door to BLAS.
+#pragma once
+
+#include <cstdint>
+
+namespace parsimony::kernels {
+
+/// c (m, n) = alpha op(a) op(b) + beta c, row-major with leading dimensions.
+void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
+          const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
+          std::int64_t ldc);
+void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha,
+          const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta,
+          double* c, std::int64_t ldc);
+
+/// `batch` products with the given strides between matrices; parallel over the batch, each product
+/// on one thread.
+template <class T>
+void gemm_batched(bool trans_a, bool trans_b, std::int64_t batch, std::int64_t m, std::int64_t n,
+                  std::int64_t k, const T* a, std::int64_t stride_a, const T* b,
+                  std::int64_t stride_b, T* c);
+
+}  // namespace parsimony::kernels

@@ -1,0 +1,115 @@
+#include "kernels/vector_math.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+// g++ 12 takes the deliberately undefined operand inside its own AVX-512 intrinsics for a mistake
+// of ours (GCC bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#if __has_include(<xsimd/xsimd.hpp>)
+#include <xsimd/xsimd.hpp>
+#define PARSIMONY_XSIMD 1
+#endif
+
+namespace parsimony::kernels {
+
+namespace {
+
+#ifdef PARSIMONY_XSIMD
+namespace math = xsimd;
+
+/// The rest of a span goes through a padded vector rather than a scalar loop, whose results would
+/// differ in the last bits from those of the lanes.
+template <class T, class F>
+void apply(std::int64_t n, const T* x, T* y, F f) {
+  using Lanes = xsimd::batch<T>;
+  constexpr auto width = static_cast<std::int64_t>(Lanes::size);
+  std::int64_t i = 0;
+  for (; i + width <= n; i += width) f(Lanes::load_unaligned(x + i)).store_unaligned(y + i);
+  if (i == n) return;
+  T rest[Lanes::size] = {};
+  std::copy(x + i, x + n, rest);
+  f(Lanes::load_unaligned(rest)).store_unaligned(rest);
+  std::copy(rest, rest + (n - i), y + i);
+}
+#else
+namespace math = std;
+
+template <class T, class F>
+void apply(std::int64_t n, const T* x, T* y, F f) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(x[i]);
+}
+#endif
+
+constexpr double inverse_sqrt2 = 0.70710678118654752440;
+constexpr double inverse_sqrt_2pi = 0.39894228040143267794;
+constexpr double two_over_sqrt_pi = 1.12837916709551257390;
+
+}  // namespace
+
+template <class T>
+void exp_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) { return math::exp(v); });
+}
+
+template <class T>
+void tanh_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) { return math::tanh(v); });
+}
+
+template <class T>
+void sigmoid_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) {
+    using V = decltype(v);
+    return V(T(1)) / (V(T(1)) + math::exp(-v));
+  });
+}
+
+template <class T>
+void erf_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) { return math::erf(v); });
+}
+
+template <class T>
+void erf_slope_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) {
+    using V = decltype(v);
+    return V(static_cast<T>(two_over_sqrt_pi)) * math::exp(-(v * v));
+  });
+}
+
+template <class T>
+void gelu_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) {
+    using V = decltype(v);
+    return V(T(0.5)) * v * (V(T(1)) + math::erf(v * V(static_cast<T>(inverse_sqrt2))));
+  });
+}
+
+template <class T>
+void gelu_slope_span(std::int64_t n, const T* x, T* y) {
+  apply(n, x, y, [](auto v) {
+    using V = decltype(v);
+    const V cdf = V(T(0.5)) * (V(T(1)) + math::erf(v * V(static_cast<T>(inverse_sqrt2))));
+    const V pdf = V(static_cast<T>(inverse_sqrt_2pi)) * math::exp(V(T(-0.5)) * v * v);
+    return cdf + v * pdf;
+  });
+}
+
+#define PARSIMONY_INSTANTIATE(T)                            \
+  template void exp_span(std::int64_t, const T*, T*);       \
+  template void tanh_span(std::int64_t, const T*, T*);      \
+  template void sigmoid_span(std::int64_t, const T*, T*);   \
+  template void erf_span(std::int64_t, const T*, T*);       \
+  template void erf_slope_span(std::int64_t, const T*, T*); \
+  template void gelu_span(std::int64_t, const T*, T*);      \
+  template void gelu_slope_span(std::int64_t, const T*, T*);
+PARSIMONY_INSTANTIATE(float)
+PARSIMONY_INSTANTIATE(double)
+#undef PARSIMONY_INSTANTIATE
+
+}  // namespace parsimony::kernels
