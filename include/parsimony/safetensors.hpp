@@ -1,0 +1,72 @@
+// Named tensors in one file, in the safetensors format (Hugging Face): eight bytes with the length
+// of a JSON header, the header with names, types, shapes and byte ranges, then the values.
+#pragma once
+
+#include <parsimony/tensor.hpp>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace parsimony {
+
+/// Tensors by name, and the file's metadata. Held types are double (F64), float (F32, and F16 and
+/// BF16 once read), std::int64_t (I64, and I32, I16, I8, U32, U16 once read) and std::uint8_t (U8,
+/// BOOL).
+class TensorMap {
+ public:
+  using Value =
+      std::variant<Tensor<double>, Tensor<float>, Tensor<std::int64_t>, Tensor<std::uint8_t>>;
+
+  /// Adds or replaces. @throws ValueError if the tensor is undefined or the name is "__metadata__".
+  template <class T>
+  void set(const std::string& name, const Tensor<T>& tensor);
+  /// A U8 tensor of 0 and 1 that is written as BOOL.
+  void set_bool(const std::string& name, const Tensor<std::uint8_t>& tensor);
+
+  /// The tensor as it is held; no copy. @throws InputError if it is missing (with the nearest name)
+  /// or of another type.
+  template <class T>
+  const Tensor<T>& get(const std::string& name) const;
+  /// The tensor converted to T, rounded where T is a float type. @throws InputError if it is
+  /// missing or an integer T cannot hold its values.
+  template <class T>
+  Tensor<T> get_as(const std::string& name) const;
+
+  bool contains(const std::string& name) const { return entries_.count(name) > 0; }
+  std::size_t size() const { return entries_.size(); }
+  /// In alphabetical order.
+  std::vector<std::string> names() const;
+  /// Type in the file: "F64", "F16", "BOOL", ...
+  const std::string& dtype(const std::string& name) const;
+  const Shape& shape(const std::string& name) const;
+  const Value& value(const std::string& name) const;
+
+  std::map<std::string, std::string> metadata;
+
+ private:
+  friend class SafetensorsReader;
+  struct Entry {
+    std::string dtype;
+    Value value;
+  };
+  const Entry& entry(const std::string& name) const;
+
+  std::map<std::string, Entry> entries_;
+  std::string source_;  // the file, for messages
+};
+
+/// Writes tensors and their metadata, to which "format": "pt" is added unless it has one; whole or
+/// not at all. @throws IoError; ValueError if a name is not UTF-8.
+void save_safetensors(const std::string& path, const TensorMap& tensors);
+
+/// Reads a file, straight into the tensors where types agree. @throws InputError naming file and
+/// tensor on anything that the format does not allow: a header that is too long, not JSON, nested,
+/// with duplicate or unknown keys; unknown types; ranges that overlap, leave holes, pass the end of
+/// the file or do not fit type and shape; bytes after the last tensor; a BOOL that is neither 0
+/// nor 1.
+TensorMap load_safetensors(const std::string& path);
+
+}  // namespace parsimony

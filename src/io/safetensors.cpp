@@ -1,0 +1,370 @@
+// Named tensors and their file format; the header is parsed in safetensors_header.cpp.
+#include <parsimony/error.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/safetensors.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+#include <type_traits>
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "io/safetensors_header.hpp"
+
+namespace parsimony {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors files are little-endian");
+
+namespace {
+
+constexpr std::uint64_t largest_header = 100'000'000;  // as the format's reference reader
+
+template <class T>
+const char* dtype_of() {
+  if constexpr (std::is_same_v<T, double>) return "F64";
+  if constexpr (std::is_same_v<T, float>) return "F32";
+  if constexpr (std::is_same_v<T, std::int64_t>) return "I64";
+  if constexpr (std::is_same_v<T, std::uint8_t>) return "U8";
+}
+
+/// IEEE half precision: 5 bits of exponent, 10 of mantissa.
+float from_half(std::uint16_t bits) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16;
+  const std::uint32_t exponent = bits >> 10 & 0x1F;
+  const std::uint32_t mantissa = bits & 0x3FF;
+  float value = 0;
+  if (exponent == 0) {
+    value = static_cast<float>(mantissa) * 0x1p-24F;  // zero and subnormals
+    return sign != 0 ? -value : value;
+  }
+  const std::uint32_t wide = exponent == 0x1F ? 0xFF : exponent + 112;
+  const std::uint32_t out = sign | wide << 23 | mantissa << 13;
+  std::memcpy(&value, &out, sizeof value);
+  return value;
+}
+
+/// bfloat16 is the upper half of a float.
+float from_bfloat(std::uint16_t bits) {
+  const std::uint32_t out = static_cast<std::uint32_t>(bits) << 16;
+  float value = 0;
+  std::memcpy(&value, &out, sizeof value);
+  return value;
+}
+
+/// Edits that turn one name into the other, for "did you mean".
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+// --- TensorMap -------------------------------------------------------------------------------
+
+template <class T>
+void TensorMap::set(const std::string& name, const Tensor<T>& tensor) {
+  if (!tensor.defined() || name == "__metadata__") {
+    throw ValueError(
+        fmt::format("TensorMap: expected a tensor and a name that is not reserved; "
+                    "got {} as '{}'",
+                    tensor.defined() ? "a tensor" : "an undefined tensor", name));
+  }
+  entries_[name] = Entry{dtype_of<T>(), tensor};
+}
+
+void TensorMap::set_bool(const std::string& name, const Tensor<std::uint8_t>& tensor) {
+  if (std::any_of(tensor.begin(), tensor.end(), [](std::uint8_t x) { return x > 1; })) {
+    throw ValueError(fmt::format("TensorMap: '{}' has values other than 0 and 1", name));
+  }
+  set(name, tensor);
+  entries_[name].dtype = "BOOL";
+}
+
+const TensorMap::Entry& TensorMap::entry(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found != entries_.end()) return found->second;
+  std::string hint;
+  std::size_t nearest = std::max<std::size_t>(3, name.size() / 3);
+  for (const auto& [other, unused] : entries_) {
+    const std::size_t distance = edit_distance(name, other);
+    if (distance < nearest) {
+      nearest = distance;
+      hint = fmt::format("; did you mean '{}'?", other);
+    }
+  }
+  throw InputError(fmt::format("safetensors: {} no tensor '{}'{}",
+                               source_.empty() ? "there is" : fmt::format("'{}' has", source_),
+                               name, hint));
+}
+
+template <class T>
+const Tensor<T>& TensorMap::get(const std::string& name) const {
+  const Entry& found = entry(name);
+  const auto* tensor = std::get_if<Tensor<T>>(&found.value);
+  if (tensor == nullptr) {
+    throw InputError(fmt::format("safetensors: {}tensor '{}' is {}; expected {}",
+                                 source_.empty() ? "" : fmt::format("'{}': ", source_), name,
+                                 found.dtype, dtype_of<T>()));
+  }
+  return *tensor;
+}
+
+namespace {
+
+/// True if x survives the conversion to an integer type.
+template <class To, class From>
+bool representable(From x) {
+  if constexpr (std::is_floating_point_v<To>) {
+    return true;
+  } else if constexpr (std::is_floating_point_v<From>) {
+    // The bound of int64, 2^63, is exact in float and double; its maximum is not.
+    const double bound = std::is_same_v<To, std::uint8_t> ? 256.0 : 0x1p63;
+    const double low = std::is_same_v<To, std::uint8_t> ? 0.0 : -0x1p63;
+    return static_cast<double>(x) >= low && static_cast<double>(x) < bound && std::trunc(x) == x;
+  } else {
+    return static_cast<From>(static_cast<To>(x)) == x;
+  }
+}
+
+}  // namespace
+
+template <class T>
+Tensor<T> TensorMap::get_as(const std::string& name) const {
+  return std::visit(
+      [&](const auto& tensor) -> Tensor<T> {
+        using From = typename std::decay_t<decltype(tensor)>::value_type;
+        if constexpr (std::is_same_v<From, T>) {
+          return tensor;
+        } else {
+          if (!std::all_of(tensor.begin(), tensor.end(), representable<T, From>)) {
+            throw InputError(fmt::format(
+                "safetensors: {}tensor '{}' has values that {} cannot hold",
+                source_.empty() ? "" : fmt::format("'{}': ", source_), name, dtype_of<T>()));
+          }
+          return cast<T>(tensor);
+        }
+      },
+      entry(name).value);
+}
+
+std::vector<std::string> TensorMap::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, unused] : entries_) out.push_back(name);
+  return out;
+}
+
+const std::string& TensorMap::dtype(const std::string& name) const { return entry(name).dtype; }
+
+const Shape& TensorMap::shape(const std::string& name) const {
+  return std::visit([](const auto& tensor) -> const Shape& { return tensor.shape(); },
+                    entry(name).value);
+}
+
+const TensorMap::Value& TensorMap::value(const std::string& name) const {
+  return entry(name).value;
+}
+
+// --- Writing ---------------------------------------------------------------------------------
+
+void save_safetensors(const std::string& path, const TensorMap& tensors) {
+  struct Block {
+    std::string name;
+    const char* dtype;
+    std::uint64_t element;
+    const void* data;
+    std::uint64_t bytes;
+    std::uint64_t begin;
+  };
+  std::vector<Block> blocks;
+  for (const std::string& name : tensors.names()) {
+    std::visit(
+        [&](const auto& tensor) {
+          const std::uint64_t element = sizeof(*tensor.data());
+          // What was read from a narrower type is written as it is held now.
+          using T = typename std::decay_t<decltype(tensor)>::value_type;
+          const bool boolean = tensors.dtype(name) == "BOOL";
+          blocks.push_back({name, boolean ? "BOOL" : dtype_of<T>(), element, tensor.data(),
+                            static_cast<std::uint64_t>(tensor.size()) * element, 0});
+        },
+        tensors.value(name));
+  }
+  // Wide types first: every tensor then starts at a multiple of its element, which readers that map
+  // the file need.
+  std::vector<Block*> order;
+  for (Block& block : blocks) order.push_back(&block);
+  std::stable_sort(order.begin(), order.end(),
+                   [](const Block* a, const Block* b) { return a->element > b->element; });
+  std::uint64_t at = 0;
+  for (Block* block : order) {
+    block->begin = at;
+    at += block->bytes;
+  }
+
+  std::map<std::string, std::string> metadata = tensors.metadata;
+  metadata.emplace("format", "pt");
+  std::string header = "{\"__metadata__\":{";
+  for (const auto& [key, value] : metadata) {
+    if (header.back() != '{') header += ',';
+    header += json_quote(key) + ':' + json_quote(value);
+  }
+  header += '}';
+  for (const Block& block : blocks) {
+    std::string shape;
+    for (const index_t n : tensors.shape(block.name)) {
+      shape += fmt::format("{}{}", shape.empty() ? "" : ",", n);
+    }
+    header += fmt::format(",{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                          json_quote(block.name), block.dtype, shape, block.begin,
+                          block.begin + block.bytes);
+  }
+  header += '}';
+  header.append((8 - header.size() % 8) % 8, ' ');
+  if (header.size() > largest_header) {
+    throw ValueError(
+        fmt::format("safetensors: '{}': the header of {} bytes exceeds the format's {}", path,
+                    header.size(), largest_header));
+  }
+
+  AtomicFile file(path);
+  const std::uint64_t length = header.size();
+  file.write(&length, sizeof length);
+  file.write(header);
+  for (const Block* block : order) file.write(block->data, block->bytes);
+  file.commit();
+}
+
+// --- Reading ---------------------------------------------------------------------------------
+
+/// One pass over the file; tensors of a held type are read in place.
+class SafetensorsReader {
+ public:
+  explicit SafetensorsReader(const std::string& path) : path_(path) {
+    struct stat info {};
+    errno = 0;
+    if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+      throw InputError(fmt::format("safetensors: '{}' is not a regular file", path));
+    }
+    file_.open(path, std::ios::binary);
+    if (!file_) {
+      throw InputError(fmt::format("safetensors: cannot open '{}': {}", path,
+                                   std::generic_category().message(errno)));
+    }
+    size_ = static_cast<std::uint64_t>(info.st_size);
+  }
+
+  TensorMap read() {
+    if (size_ < 8) {
+      throw InputError(fmt::format("safetensors: '{}': expected at least 8 bytes; the file has {}",
+                                   path_, size_));
+    }
+    std::uint64_t length = 0;
+    read_bytes(&length, sizeof length);
+    if (length > largest_header || length > size_ - 8) {
+      throw InputError(
+          fmt::format("safetensors: '{}': a header of {} bytes does not fit the file of {} bytes "
+                      "or exceeds {}; "
+                      "is this a safetensors file, and whole?",
+                      path_, length, size_, largest_header));
+    }
+    std::string text(length, '\0');
+    read_bytes(text.data(), length);
+    detail::SafetensorsHeader header =
+        detail::parse_safetensors_header(path_, text, size_ - 8 - length);
+    TensorMap map;
+    map.source_ = path_;
+    map.metadata = std::move(header.metadata);
+    for (const detail::TensorInfo& tensor : header.tensors) {
+      map.entries_[tensor.name] = TensorMap::Entry{tensor.dtype, read_tensor(tensor)};
+    }
+    return map;
+  }
+
+ private:
+  void read_bytes(void* out, std::uint64_t count) {
+    file_.read(static_cast<char*>(out), static_cast<std::streamsize>(count));
+    if (!file_) throw IoError(fmt::format("safetensors: reading '{}' failed half-way", path_));
+  }
+
+  template <class T>
+  Tensor<T> read_as_is(const Shape& shape) {
+    Tensor<T> out(shape);
+    read_bytes(out.mutable_data(), static_cast<std::uint64_t>(out.size()) * sizeof(T));
+    return out;
+  }
+
+  /// Elements of type From, in pieces, through `convert`.
+  template <class T, class From, class Convert>
+  Tensor<T> read_converted(const Shape& shape, Convert convert) {
+    Tensor<T> out(shape);
+    T* o = out.mutable_data();
+    std::vector<From> piece(static_cast<std::size_t>(std::min<index_t>(out.size(), 1 << 16)));
+    for (index_t at = 0; at < out.size(); at += static_cast<index_t>(piece.size())) {
+      const auto count = std::min<index_t>(out.size() - at, static_cast<index_t>(piece.size()));
+      read_bytes(piece.data(), static_cast<std::uint64_t>(count) * sizeof(From));
+      std::transform(piece.begin(), piece.begin() + count, o + at, convert);
+    }
+    return out;
+  }
+
+  template <class From>
+  Tensor<std::int64_t> read_integers(const Shape& shape) {
+    return read_converted<std::int64_t, From>(shape,
+                                              [](From x) { return static_cast<std::int64_t>(x); });
+  }
+
+  TensorMap::Value read_tensor(const detail::TensorInfo& tensor) {
+    Shape shape;
+    for (const std::uint64_t n : tensor.shape) shape.push_back(static_cast<index_t>(n));
+    const std::string& dtype = tensor.dtype;
+    if (dtype == "F64") return read_as_is<double>(shape);
+    if (dtype == "F32") return read_as_is<float>(shape);
+    if (dtype == "F16") return read_converted<float, std::uint16_t>(shape, from_half);
+    if (dtype == "BF16") return read_converted<float, std::uint16_t>(shape, from_bfloat);
+    if (dtype == "I64") return read_as_is<std::int64_t>(shape);
+    if (dtype == "I32") return read_integers<std::int32_t>(shape);
+    if (dtype == "I16") return read_integers<std::int16_t>(shape);
+    if (dtype == "I8") return read_integers<std::int8_t>(shape);
+    if (dtype == "U32") return read_integers<std::uint32_t>(shape);
+    if (dtype == "U16") return read_integers<std::uint16_t>(shape);
+    Tensor<std::uint8_t> bytes = read_as_is<std::uint8_t>(shape);
+    if (dtype == "BOOL" &&
+        std::any_of(bytes.begin(), bytes.end(), [](std::uint8_t x) { return x > 1; })) {
+      throw InputError(fmt::format("safetensors: '{}': tensor {}: a BOOL is neither 0 nor 1", path_,
+                                   json_quote(tensor.name)));
+    }
+    return bytes;
+  }
+
+  std::string path_;
+  std::ifstream file_;
+  std::uint64_t size_ = 0;
+};
+
+TensorMap load_safetensors(const std::string& path) { return SafetensorsReader(path).read(); }
+
+#define PARSIMONY_INSTANTIATE(T)                                      \
+  template void TensorMap::set(const std::string&, const Tensor<T>&); \
+  template const Tensor<T>& TensorMap::get(const std::string&) const; \
+  template Tensor<T> TensorMap::get_as(const std::string&) const;
+PARSIMONY_INSTANTIATE(double)
+PARSIMONY_INSTANTIATE(float)
+PARSIMONY_INSTANTIATE(std::int64_t)
+PARSIMONY_INSTANTIATE(std::uint8_t)
+#undef PARSIMONY_INSTANTIATE
+
+}  // namespace parsimony
