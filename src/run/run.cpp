@@ -1,0 +1,141 @@
+// What an experiment does with its run: stages, arrays, figures, claims, data files.
+#include <parsimony/run.hpp>
+
+#include <parsimony/error.hpp>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "run/stage.hpp"
+#include "run/state.hpp"
+
+namespace parsimony {
+
+namespace fs = std::filesystem;
+
+Run::Run(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Run::~Run() = default;
+
+const Config& Run::config() const { return impl_->config; }
+Rng Run::rng() const { return Rng(impl_->options.seed); }
+std::uint64_t Run::seed() const { return impl_->options.seed; }
+const std::string& Run::preset() const { return impl_->options.preset; }
+
+const std::string& Run::folder() const {
+  impl_->begin();
+  return impl_->folder;
+}
+
+std::string Run::data_file(const std::string& relative, const std::string& where_to_get_it) const {
+  std::vector<std::string> roots;
+  if (!impl_->options.data.empty()) roots.push_back(impl_->options.data);
+  const char* variable = std::getenv("PARSIMONY_DATA");
+  if (variable != nullptr && *variable != '\0') roots.push_back(variable);
+  roots.push_back("./data");
+  for (const std::string& root : roots) {
+    const fs::path path = fs::path(root) / relative;
+    std::error_code error;
+    if (fs::is_regular_file(path, error)) return path.string();
+  }
+  throw MissingData(fmt::format("data file '{}' not found in {}; {}", relative,
+                                fmt::join(roots, ", "), where_to_get_it));
+}
+
+const Record& Run::stage(const std::string& name, const std::function<void(Stage&)>& body) {
+  Impl& run = *impl_;
+  if (name.empty()) throw ValueError("stage: expected a name; got ''");
+  for (const auto& other : run.stages) {
+    if (other->name == name) throw ValueError(fmt::format("stage '{}' run twice", name));
+  }
+  run.begin();
+  if (interrupt_requested()) {
+    throw Interrupted(
+        fmt::format("stopped before stage '{}'; the stages before it are saved", name));
+  }
+  run.stages.push_back(std::make_unique<Impl::NamedRecord>());
+  run.stages.back()->name = name;
+  Record& record = run.stages.back()->record;
+
+  detail::StageContext context;
+  context.experiment = run.name;
+  context.name = name;
+  context.checkpoint = detail::checkpoint_path(run.folder, name);
+  context.identity = run.identity;
+  context.checkpoint_seconds = run.options.checkpoint_seconds;
+  context.progress = &run.progress;
+  context.save_metrics = [&run] { run.save_metrics(false); };
+  Stage::Impl impl(record, std::move(context));
+  Stage stage(impl);
+  std::error_code error;
+  if (run.options.resume && fs::exists(impl.context.checkpoint, error) && impl.load()) {
+    return record;
+  }
+  try {
+    body(stage);
+  } catch (const NumericalError& divergence) {
+    run.progress.finish();
+    try {
+      impl.save_beginning();
+    } catch (const IoError& no_room) {
+      run.progress.say(no_room.what());  // the divergence is what the user must hear of
+    }
+    if (divergence.step() >= 0) throw;
+    throw NumericalError(
+        fmt::format("{} (stage '{}', step {})", divergence.what(), name, stage.step()),
+        stage.step());
+  }
+  record.last_step_ = impl.step;
+  record.total_seconds_ = impl.spent;
+  impl.save(impl.step, true);
+  run.save_metrics(false);
+  return record;
+}
+
+void Run::array(const std::string& name, const Tensor<double>& tensor) {
+  impl_->reals.insert_or_assign(name, Impl::Array<double>{tensor, tensor.version()});
+}
+
+void Run::array(const std::string& name, const Tensor<std::uint8_t>& tensor) {
+  impl_->bytes.insert_or_assign(name, Impl::Array<std::uint8_t>{tensor, tensor.version()});
+}
+
+void Run::array(const std::string& name, const Tensor<std::int64_t>& tensor) {
+  impl_->integers.insert_or_assign(name, Impl::Array<std::int64_t>{tensor, tensor.version()});
+}
+
+void Run::array_note(const std::string& key, const std::string& value) {
+  impl_->notes[key] = value;
+}
+
+void Run::figure(const Figure& figure) {
+  impl_->begin();
+  impl_->progress.finish();
+  try {
+    write_figure(impl_->folder, figure);
+  } catch (const IoError&) {
+    if (!interrupt_requested()) throw;
+  }
+  // A terminal's Ctrl-C stops gnuplot too; the figure is drawn again on resume.
+  if (interrupt_requested()) {
+    throw Interrupted(fmt::format("stopped at figure '{}'; the stages are saved", figure.name));
+  }
+}
+
+void Run::claim(const std::string& id, bool holds, const std::string& measured) {
+  Claim& claim = impl_->stated_claim(id);
+  claim.verdict = holds ? Claim::holds : Claim::fails;
+  claim.measured = measured;
+}
+
+void Run::claim_not_run(const std::string& id, const std::string& why) {
+  Claim& claim = impl_->stated_claim(id);
+  claim.verdict = Claim::not_run;
+  claim.measured = why;
+}
+
+void Run::say(const std::string& line) const { impl_->progress.say(line); }
+
+}  // namespace parsimony
