@@ -1,0 +1,93 @@
+// parsimony bench: the benchmarks in bench/, through Google Benchmark.
+#include <parsimony/error.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/threads.hpp>
+
+#include <cstdio>
+#include <memory>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "cli/command.hpp"
+
+#ifdef PARSIMONY_BENCHMARKS
+#include <benchmark/benchmark.h>
+#endif
+
+namespace parsimony::cli {
+
+namespace {
+
+struct Settings {
+  std::string filter;
+  std::string json;
+  int threads = threads_unset;
+};
+
+#ifdef PARSIMONY_BENCHMARKS
+
+int run(const Settings& s) {
+  apply_threads(s.threads);
+  std::unique_ptr<AtomicFile> file;
+  std::string measured;  // Google Benchmark writes here; the final name appears when all is done
+  if (!s.json.empty()) {
+    file = std::make_unique<AtomicFile>(s.json);
+    measured = fmt::format("{}.{}.part", s.json, getpid());
+  }
+  std::vector<std::string> arguments = {
+      "parsimony bench", "--benchmark_color=" + std::string(color_on_stdout() ? "true" : "false")};
+  if (!s.filter.empty()) arguments.push_back("--benchmark_filter=" + s.filter);
+  if (file) {
+    arguments.push_back("--benchmark_out=" + measured);
+    arguments.push_back("--benchmark_out_format=json");
+  }
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  int argc = static_cast<int>(argv.size());
+  benchmark::Initialize(&argc, argv.data());
+  benchmark::AddCustomContext("parsimony_threads", std::to_string(num_threads()));
+  const std::size_t count = benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  if (file) {
+    const std::string text = count > 0 ? read_file(measured) : "";
+    unlink(measured.c_str());
+    if (count > 0) {
+      file->write(text);
+      file->commit();
+    }
+  }
+  if (count == 0) {
+    throw ValueError(fmt::format("bench: no benchmark's name matches '{}'", s.filter));
+  }
+  return 0;
+}
+
+#else
+
+int run(const Settings&) {
+  throw ValueError(
+      "bench: this program was built without Google Benchmark; install libbenchmark-dev and build "
+      "with -Dbenchmarks=true");
+}
+
+#endif
+
+}  // namespace
+
+Command bench_command() {
+  auto s = std::make_shared<Settings>();
+  Command c;
+  c.name = "bench";
+  c.summary = "Time training steps and products on this machine";
+  c.details = "Each time is one training step (forward, backward, update) in steady state.";
+  c.examples = {"parsimony bench", "parsimony bench 'dmf_step/full' --threads 1",
+                "parsimony bench gemm --json times.json"};
+  c.options = {{"FILTER", "", "regular expression on the names (default: all)", &s->filter},
+               {"--json", "FILE", "write Google Benchmark's JSON there", &s->json},
+               threads_option(&s->threads)};
+  c.action = [s] { return run(*s); };
+  return c;
+}
+
+}  // namespace parsimony::cli

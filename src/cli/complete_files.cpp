@@ -1,0 +1,164 @@
+// What `parsimony complete` writes: predictions, factors with the ids of their rows, metrics and
+// the summary as JSON. Every file is whole or absent.
+#include <parsimony/csv.hpp>
+#include <parsimony/error.hpp>
+#include <parsimony/safetensors.hpp>
+
+#include <cmath>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/complete.hpp"
+
+namespace parsimony::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+void write_ids(const std::string& path, const std::string& what, const IdTable& ids) {
+  CsvWriter csv(path, {"row", what});
+  for (index_t i = 0; i < ids.size(); ++i) csv.row({i, std::string(ids.name(i))});
+  csv.finish();
+}
+
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+}  // namespace
+
+std::string complete_json(const CompleteSettings& s, const CompletionData& data,
+                          const CompletionOutcome& outcome, const PredictionCounts& predictions) {
+  Json j;
+  j["ratings"] = {{"file", s.ratings},
+                  {"format", data.ratings.dialect},
+                  {"count", data.ratings.size()},
+                  {"users", data.ratings.users.size()},
+                  {"items", data.ratings.items.size()},
+                  {"skipped_lines", data.ratings.skipped},
+                  {"merged_duplicates", data.ratings.merged}};
+  j["train"] = data.train.size();
+  j["validation"] = outcome.validation_size;
+  j["test"] = {{"count", data.test.size()},
+               {"source", data.test_source},
+               {"taken_out_of_training", data.test_in_train},
+               {"without_training_ratings", data.test_cold}};
+  j["clamp"] = {data.low, data.high};
+  j["seed"] = s.seed;
+  const DeepCompletionFit& fit = outcome.fit;
+  j["model"] = {{"rank", outcome.rank},
+                {"depth", s.deep.depth},
+                {"gamma", s.deep.gamma},
+                {"step", fit.step},
+                {"eps", fit.eps},
+                {"momentum", s.deep.momentum},
+                {"weight_decay", s.deep.weight_decay},
+                {"stability_number", fit.stability},
+                {"sigma1", fit.spectrum.sigma1},
+                {"seen_share", fit.spectrum.density},
+                {"iterations", outcome.iterations},
+                {"best_iteration", fit.best_iteration},
+                {"step_halvings", fit.halvings},
+                {"refitted", outcome.refitted},
+                {"seconds_per_iteration", fit.seconds_per_iteration}};
+  j["methods"] = Json::array();
+  for (const MethodResult& m : outcome.methods) {
+    Json row = {{"name", m.name}};
+    row["rmse"] = number_or_null(m.error.rmse);
+    row["mae"] = number_or_null(m.error.mae);
+    row["rmse_unclamped"] = number_or_null(m.error.rmse_unclamped);
+    row["mae_unclamped"] = number_or_null(m.error.mae_unclamped);
+    row["seconds"] = m.seconds;
+    j["methods"].push_back(row);
+  }
+  if (!predictions.path.empty()) {
+    j["predictions"] = {{"file", predictions.path},
+                        {"count", predictions.pairs},
+                        {"without_training_ratings", predictions.unknown}};
+  }
+  return j.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+PredictionCounts write_predictions(const CompleteSettings& s, const RatingsFormat& format,
+                                   const CompletionData& data, const CompletionModel& model,
+                                   const std::string& path) {
+  const Ratings pairs = read_pairs(s.predict, format);
+  std::vector<bool> warm_user(static_cast<std::size_t>(data.ratings.users.size()), false);
+  std::vector<bool> warm_item(static_cast<std::size_t>(data.ratings.items.size()), false);
+  for (const index_t i : data.train) {
+    const auto at = static_cast<std::size_t>(i);
+    warm_user[static_cast<std::size_t>(data.ratings.user[at])] = true;
+    warm_item[static_cast<std::size_t>(data.ratings.item[at])] = true;
+  }
+  PredictionCounts counts;
+  counts.path = path;
+  counts.pairs = pairs.size();
+  CsvWriter csv(path, {"user", "item", "prediction"});
+  for (std::size_t i = 0; i < pairs.user.size(); ++i) {
+    const std::string user(pairs.users.name(pairs.user[i]));
+    const std::string item(pairs.items.name(pairs.item[i]));
+    const index_t u = data.ratings.users.find(user);
+    const index_t v = data.ratings.items.find(item);
+    const bool known = u >= 0 && v >= 0 && warm_user[static_cast<std::size_t>(u)] &&
+                       warm_item[static_cast<std::size_t>(v)];
+    if (!known) ++counts.unknown;
+    csv.row({user, item, fmt::format("{:.8g}", model.predict(u, v))});
+  }
+  csv.finish();
+  return counts;
+}
+
+void write_factors(const CompleteSettings& s, const CompletionData& data,
+                   const CompletionOutcome& outcome, const std::string& path) {
+  std::string file = path;
+  std::string stem;
+  if (ends_with(path, ".safetensors")) {
+    stem = path.substr(0, path.size() - std::string(".safetensors").size()) + ".";
+  } else {
+    make_folders(path);
+    file = path + "/factors.safetensors";
+    stem = path + "/";
+  }
+  TensorMap map;
+  const DeepCompletionFit& fit = outcome.fit;
+  map.set("mean", Tensor<double>({1}, {fit.model.mean}));
+  map.set("user_bias", fit.model.user_bias);
+  map.set("item_bias", fit.model.item_bias);
+  if (outcome.rank > 0) {
+    map.set("left", fit.left);
+    map.set("right", fit.right);
+    for (std::size_t l = 0; l < fit.cores.size(); ++l) {
+      map.set(fmt::format("core{}", l + 1), fit.cores[l]);
+    }
+  }
+  map.metadata["prediction"] =
+      "mean + user_bias[u] + item_bias[i] + left[u] core_L ... core_1 right[i], clamped to "
+      "low..high";
+  map.metadata["low"] = format_number(data.low);
+  map.metadata["high"] = format_number(data.high);
+  map.metadata["rank"] = std::to_string(outcome.rank);
+  map.metadata["depth"] = std::to_string(s.deep.depth);
+  map.metadata["gamma"] = format_number(s.deep.gamma);
+  map.metadata["seed"] = std::to_string(s.seed);
+  save_safetensors(file, map);
+  write_ids(stem + "users.csv", "user", data.ratings.users);
+  write_ids(stem + "items.csv", "item", data.ratings.items);
+}
+
+void write_complete_folder(const CompleteSettings& s, const CompletionData& data,
+                           const CompletionOutcome& outcome, const std::string& json) {
+  make_folders(s.out);
+  CsvWriter csv(s.out + "/metrics.csv", {"step", "seconds", "train_rmse", "validation_rmse"});
+  for (const DeepCompletionCheck& c : outcome.checks) {
+    csv.row({c.iteration, c.seconds, c.train_rmse, c.validation_rmse});
+  }
+  csv.finish();
+  write_factors(s, data, outcome, s.out);
+  write_file_atomically(s.out + "/complete.json", json);
+}
+
+}  // namespace parsimony::cli
