@@ -1,0 +1,72 @@
+// The program with its real experiments: each, killed in the middle and resumed, must give the bits
+// of an undisturbed run, which fails if an experiment forgets to track part of its state.
+#include <parsimony/files.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/process.hpp"
+#include "cli/results.hpp"
+#include "support/catch.hpp"
+#include "support/temp_folder.hpp"
+
+using namespace parsimony::testing;
+using nlohmann::json;
+using parsimony::read_file;
+namespace fs = std::filesystem;
+
+TEST_CASE("program: every experiment, killed and resumed, gives the same bits") {
+  const json list = json::parse(program({"list", "--json"}).out);
+  REQUIRE_FALSE(list.empty());
+  for (const json& experiment : list) {
+    const std::string name = experiment["name"];
+    INFO(name);
+    TempFolder folder;
+    const auto arguments = [&](const std::string& out, const std::string& extra) {
+      std::vector<std::string> all = {
+          "run", name,    "--preset",   "smoke",  "--checkpoint-seconds",
+          "0",   "--out", folder / out, "--quiet"};
+      if (!extra.empty()) all.push_back(extra);
+      return all;
+    };
+    const auto began = std::chrono::steady_clock::now();
+    const Outcome whole = program(arguments("whole", ""));
+    const auto taken = std::chrono::steady_clock::now() - began;
+    if (whole.code == 2) {  // its data is not here
+      CHECK_THAT(whole.err, contains("not run"));
+      continue;
+    }
+    REQUIRE(whole.code == 0);
+    CHECK_FALSE(whole.out.empty());
+    for (const int percent : {30, 70}) {
+      const std::string out = "killed" + std::to_string(percent);
+      Process process("PARSIMONY_PROGRAM", arguments(out, ""));
+      std::this_thread::sleep_for(taken * percent / 100);
+      process.send(SIGKILL);
+      process.finish();
+      REQUIRE(program(arguments(out, "--resume")).code == 0);
+      for (const char* file : {"config.json", "arrays.safetensors"}) {
+        if (!fs::exists(folder / "whole/" + name + "/" + file)) continue;
+        INFO(file);
+        CHECK(read_file(folder / "whole/" + name + "/" + file) ==
+              read_file(folder / out + "/" + name + "/" + file));
+      }
+      CHECK(without_seconds(read_file(folder / "whole/" + name + "/metrics.csv")) ==
+            without_seconds(read_file(folder / out + "/" + name + "/metrics.csv")));
+    }
+  }
+}
+
+TEST_CASE("program: a step size that diverges is exit 3 with quantity and step") {
+  TempFolder folder;
+  const Outcome o = program({"run", "dmf-compression", "--preset", "smoke", "--set", "eta_sum=50",
+                             "--out", folder.path()});
+  CHECK(o.code == 3);
+  CHECK_THAT(o.err, contains("loss") && contains("at step"));
+  CHECK_FALSE(fs::is_empty(folder / "dmf-compression/checkpoint"));
+  CHECK(fs::exists(folder / "dmf-compression/metrics.csv"));
+}
