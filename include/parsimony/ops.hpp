@@ -3,6 +3,7 @@
 // gradient table (tests/grad).
 #pragma once
 
+#include <parsimony/rng.hpp>
 #include <parsimony/sparse.hpp>
 #include <parsimony/variable.hpp>
 
@@ -92,6 +93,15 @@ Var<T> logsumexp(const Var<T>& x);
 /// belong to one side only.
 template <class T>
 Var<T> matmul(const Var<T>& a, const Var<T>& b, bool trans_a = false, bool trans_b = false);
+/// x Wᵀ + b for x (..., in), weight (out, in), bias (out) or undefined.
+template <class T>
+Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias = Var<T>());
+/// x (W + left right)ᵀ + b with left (out, r), right (r, in): a layer and its low-rank update.
+/// Where there are many rows, W + left right is formed (and again in backward, not kept); where
+/// there are few, the rows go through the factors. No dense gradient is formed unless W trains.
+template <class T>
+Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                       const Var<T>& left, const Var<T>& right);
 /// Entries on Ω of a bᵀ, a (rows, k), b (cols, k); O(|Ω| k), no dense matrix.
 template <class T>
 Var<T> sampled_matmul(const IndexSet& omega, const Var<T>& a, const Var<T>& b);
@@ -107,6 +117,26 @@ Var<T> layer_norm(const Var<T>& x, const Var<T>& weight, const Var<T>& bias, dou
 /// x / sqrt(mean(x²) + eps) * weight
 template <class T>
 Var<T> rms_norm(const Var<T>& x, const Var<T>& weight, double eps);
+
+// --- Transformer layers ------------------------------------------------------------------------
+// Dropout draws from `rng` (which stays as it is: give each call a stream of its own) with the
+// probability rounded to a multiple of 2^-16. What is dropped at position s of sequence b depends
+// on b, s and the stream, not on the length that sequences are padded to.
+
+/// x with entries set to 0 with the given probability, the others divided by the probability to
+/// stay. @throws ValueError unless it is in [0, 1).
+template <class T>
+Var<T> dropout(const Var<T>& x, double probability, const Rng& rng);
+/// layer_norm(dropout(x) + residual, weight, bias, eps) in one pass over memory.
+template <class T>
+Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var<T>& weight,
+                              const Var<T>& bias, double eps, double probability, const Rng& rng);
+/// dropout(softmax(q kᵀ / √width)) v for each of `heads` heads of width hidden / heads; q, k, v
+/// (batch, length, hidden), mask (batch, length) with 0 where a key is padding, or undefined. Rows
+/// past the last unmasked key of their sequence come out as 0.
+template <class T>
+Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t heads,
+                 const Tensor<std::uint8_t>& mask, double probability, const Rng& rng);
 
 // --- Gather ------------------------------------------------------------------------------------
 /// Rows of table (n, ...) at the ids, shape ids.shape() + (...); repeated ids add up in backward.

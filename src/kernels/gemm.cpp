@@ -88,8 +88,10 @@ void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::i
   }
   const bool by_rows = m >= n;
   const std::int64_t side = by_rows ? m : n;
-  // Whole register tiles for every thread but the last: OpenBLAS's are 16 of our columns by 2 rows.
-  const std::int64_t tile = by_rows ? 4 : 16;
+  // Whole register tiles for every thread but the last, so that an entry is summed in the same
+  // order for any number of threads: OpenBLAS's kernels walk our rows by 12 (Haswell, Zen) or 2, 4
+  // or 8, our columns by 8, 16 or 48.
+  const std::int64_t tile = by_rows ? 24 : 48;
   const std::int64_t tiles = (side + tile - 1) / tile;
 #pragma omp parallel num_threads(static_cast <int>(std::min <std::int64_t>(threads, tiles)))
   {

@@ -5,27 +5,12 @@
 #include <limits>
 
 #include "kernels/parallel.hpp"
+#include "kernels/row_sums.hpp"
 #include "kernels/vector_math.hpp"
 
 namespace parsimony::kernels {
 
 namespace {
-
-constexpr std::int64_t lanes = 8;
-
-/// Σ f(i) over [0, n) in double, in eight interleaved sums that the compiler may vectorise.
-template <class F>
-double sum_of(std::int64_t n, F f) {
-  double partial[lanes] = {};
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (std::int64_t j = 0; j < lanes; ++j) partial[j] += static_cast<double>(f(i + j));
-  }
-  double total = 0;
-  for (; i < n; ++i) total += static_cast<double>(f(i));
-  for (const double p : partial) total += p;
-  return total;
-}
 
 /// What to subtract before exp: the largest entry, or 0 where that is infinite.
 template <class T>

@@ -14,7 +14,7 @@
 
 #include <fmt/format.h>
 
-#include "rng/philox.hpp"
+#include "kernels/philox.hpp"
 
 namespace parsimony {
 

@@ -219,6 +219,45 @@ void rows_and_gather() {
       [=](auto& x) { return scatter_add_rows(x[0], repeated, 7); });
 }
 
+/// Padding at the end of one sequence, a hole in another.
+Tensor<std::uint8_t> key_mask() {
+  return Tensor<std::uint8_t>({3, 4}, {1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0});
+}
+
+void transformer_layers() {
+  const Rng rng(5);
+  row("linear", {{{2, 3, 4}}, {{5, 4}}, {{5}}}, [](auto& x) { return linear(x[0], x[1], x[2]); });
+  row("linear of one row, no bias", {{{4}}, {{5, 4}}}, [](auto& x) { return linear(x[0], x[1]); });
+  row("linear, no rows", {{{0, 4}}, {{5, 4}}, {{5}}},
+      [](auto& x) { return linear(x[0], x[1], x[2]); });
+  // Few rows go through the factors, many see W + left right.
+  for (const index_t count : {2, 40}) {
+    row("low_rank_linear " + std::to_string(count),
+        {{{count, 4}}, {{5, 4}}, {{5}}, {{5, 2}}, {{2, 4}}},
+        [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
+    row("low_rank_linear, no bias " + std::to_string(count),
+        {{{count, 4}}, {{5, 4}}, {{5, 1}}, {{1, 4}}}, [](auto& x) {
+          return low_rank_linear(x[0], x[1], Var<Scalar<decltype(x)>>(), x[2], x[3]);
+        });
+  }
+  for (const double p : {0.0, 0.3}) {
+    const std::string name = p == 0 ? "" : ", dropout";
+    // Around a point that is not 0: scores are products, so near 0 their derivatives vanish.
+    row("attention" + name, {{{3, 4, 6}}, {{3, 4, 6}}, {{3, 4, 6}}}, [=](auto& x) {
+      const Var<Scalar<decltype(x)>> around(target<Scalar<decltype(x)>>({3, 4, 6}));
+      return attention(x[0] + around, x[1] - around, x[2], 2, key_mask(), p, rng);
+    });
+    row("attention without a mask" + name, {{{1, 5, 3}}},
+        [=](auto& x) { return attention(x[0], x[0], x[0], 1, Tensor<std::uint8_t>(), p, rng); });
+    row("dropout_add_layer_norm" + name, {{{2, 3, 6}}, {{2, 3, 6}}, {{6}}, {{6}}},
+        [=](auto& x) { return dropout_add_layer_norm(x[0], x[1], x[2], x[3], 1e-5, p, rng); });
+    row("dropout " + std::to_string(p), {{{2, 3, 200}}},
+        [=](auto& x) { return dropout(x[0], p, rng); });
+  }
+  row("attention, no tokens", {{{2, 0, 4}}},
+      [=](auto& x) { return attention(x[0], x[0], x[0], 2, Tensor<std::uint8_t>(), 0.1, rng); });
+}
+
 void losses() {
   row("half_squared_error", {{{3, 4}}}, [](auto& x) {
     return half_squared_error(x[0], target<Scalar<decltype(x)>>({3, 4}));
@@ -275,6 +314,7 @@ const std::vector<OpRow>& op_table() {
     reductions();
     products();
     rows_and_gather();
+    transformer_layers();
     losses();
     fan_out();
   }

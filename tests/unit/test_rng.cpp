@@ -9,7 +9,7 @@
 #include <set>
 #include <vector>
 
-#include "rng/philox.hpp"
+#include "kernels/philox.hpp"
 #include "support/catch.hpp"
 
 using namespace parsimony;

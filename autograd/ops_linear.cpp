@@ -1,0 +1,181 @@
+// Affine maps of rows, plain and with a low-rank update of a (usually frozen) weight.
+#include <parsimony/error.hpp>
+#include <parsimony/ops.hpp>
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "kernels/gemm.hpp"
+#include "kernels/parallel.hpp"
+
+namespace parsimony {
+
+namespace {
+
+struct Sizes {
+  index_t rows, in, out;
+};
+
+template <class T>
+Sizes sizes_of(const char* op, const Var<T>& x, const Var<T>& weight, const Var<T>& bias) {
+  const Shape& xs = x.shape();
+  const Shape& ws = weight.shape();
+  if (xs.rank() < 1 || ws.rank() != 2 || xs[-1] != ws[1] ||
+      (bias.defined() && bias.shape() != Shape{ws[0]})) {
+    throw ShapeError(
+        fmt::format("{}: expected x (..., in), weight (out, in), bias (out,); got {}, {}, {}", op,
+                    xs.str(), ws.str(), bias.defined() ? bias.shape().str() : "no bias"));
+  }
+  index_t rows = 1;
+  for (int i = 0; i + 1 < xs.rank(); ++i) rows *= xs[i];
+  return {rows, ws[1], ws[0]};
+}
+
+Shape with_last(Shape shape, index_t last) {
+  shape.set(-1, last);
+  return shape;
+}
+
+/// y = x Wᵀ + b, the bias written first so that the product adds to it.
+template <class T>
+Tensor<T> affine(const Sizes& n, const Tensor<T>& x, const T* weight, const Tensor<T>& bias) {
+  Tensor<T> y(with_last(x.shape(), n.out));
+  T* out = y.mutable_data();
+  if (bias.defined()) {
+    const T* b = bias.data();
+    kernels::parallel_for(n.rows, n.out, [=](std::int64_t first, std::int64_t last) {
+      for (std::int64_t r = first; r < last; ++r) std::copy(b, b + n.out, out + r * n.out);
+    });
+  }
+  kernels::gemm(false, true, n.rows, n.out, n.in, T(1), x.data(), n.in, weight, n.in,
+                bias.defined() ? T(1) : T(0), out, n.out);
+  return y;
+}
+
+/// a bᵀ, a b or aᵀ b of row blocks.
+template <class T>
+Tensor<T> product(bool trans_a, bool trans_b, index_t m, index_t n, index_t k, const T* a,
+                  const T* b, const Shape& shape) {
+  Tensor<T> out(shape);
+  kernels::gemm(trans_a, trans_b, m, n, k, T(1), a, trans_a ? m : k, b, trans_b ? k : n, T(0),
+                out.mutable_data(), n);
+  return out;
+}
+
+/// W + left right
+template <class T>
+Tensor<T> updated(const Sizes& n, const Tensor<T>& weight, const Tensor<T>& left,
+                  const Tensor<T>& right) {
+  Tensor<T> out({n.out, n.in});
+  T* w = out.mutable_data();
+  const T* from = weight.data();
+  kernels::parallel_for(n.out, n.in, [=](std::int64_t first, std::int64_t last) {
+    std::copy(from + first * n.in, from + last * n.in, w + first * n.in);
+  });
+  kernels::gemm(false, false, n.out, n.in, left.dim(1), T(1), left.data(), left.dim(1),
+                right.data(), n.in, T(1), w, n.in);
+  return out;
+}
+
+/// Which application of a rank-r update costs less: adding it to the weight first, about
+/// in out (r + 2) steps, or carrying every row through the two factors, rows r (in + out).
+bool materialised_is_cheaper(const Sizes& n, index_t rank) {
+  return n.in * n.out * (rank + 2) < n.rows * rank * (n.in + n.out);
+}
+
+}  // namespace
+
+// y = x Wᵀ + b: dx = dy W, dW = dyᵀ x, db = Σ dy.
+template <class T>
+Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias) {
+  const Sizes n = sizes_of("linear", x, weight, bias);
+  Tensor<T> y =
+      affine(n, x.value(), weight.value().data(), bias.defined() ? bias.value() : Tensor<T>());
+  const Var<T> inputs[] = {x, weight, bias};
+  // The rows are kept only for the weight's gradient: a frozen layer holds nothing of them.
+  const Tensor<T> rows = weight.requires_grad() ? x.value() : Tensor<T>();
+  return make_op("linear", std::move(y), inputs, bias.defined() ? 3 : 2,
+                 [n, biased = bias.defined(), rows, shape = x.shape(), w = weight.value()](
+                     const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+                   d.add(0, [&] {
+                     return product(false, false, n.rows, n.in, n.out, dy.data(), w.data(), shape);
+                   });
+                   d.add(1, [&] {
+                     return product(true, false, n.out, n.in, n.rows, dy.data(), rows.data(),
+                                    Shape{n.out, n.in});
+                   });
+                   if (biased) d.add(2, [&] { return dy; });
+                 });
+}
+
+// y = x (W + left right)ᵀ + b. With p = x rightᵀ and q = dy left, both (rows, r): dleft = dyᵀ p,
+// dright = qᵀ x, dx = dy (W + left right). The dense gradient dyᵀ x is never formed unless W itself
+// trains; W + left right is formed where that is cheaper, and again in backward rather than kept.
+template <class T>
+Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                       const Var<T>& left, const Var<T>& right) {
+  const Sizes n = sizes_of("low_rank_linear", x, weight, bias);
+  const index_t r = left.rank() == 2 ? left.dim(1) : 0;
+  if (left.shape() != Shape{n.out, r} || right.shape() != Shape{r, n.in}) {
+    throw ShapeError(
+        fmt::format("low_rank_linear: expected left (out, r), right (r, in) for a weight {}; got "
+                    "{}, {}",
+                    weight.shape().str(), left.shape().str(), right.shape().str()));
+  }
+  const bool materialised = materialised_is_cheaper(n, r);
+  const Tensor<T> b = bias.defined() ? bias.value() : Tensor<T>();
+  Tensor<T> y;
+  if (materialised) {
+    y = affine(n, x.value(), updated(n, weight.value(), left.value(), right.value()).data(), b);
+  } else {
+    y = affine(n, x.value(), weight.value().data(), b);
+    const Tensor<T> p = product(false, true, n.rows, r, n.in, x.value().data(),
+                                right.value().data(), Shape{n.rows, r});
+    kernels::gemm(false, true, n.rows, n.out, r, T(1), p.data(), r, left.value().data(), r, T(1),
+                  y.mutable_data(), n.out);
+  }
+  const Var<T> inputs[] = {x, left, right, weight, bias};
+  return make_op(
+      "low_rank_linear", std::move(y), inputs, bias.defined() ? 5 : 4,
+      [n, r, materialised, biased = bias.defined(), x = x.value(), w = weight.value(),
+       left = left.value(),
+       right = right.value()](const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+        Tensor<T> q;
+        if (d.needs(2) || (d.needs(0) && !materialised)) {
+          q = product(false, false, n.rows, r, n.out, dy.data(), left.data(), Shape{n.rows, r});
+        }
+        d.add(0, [&] {
+          if (materialised) {
+            return product(false, false, n.rows, n.in, n.out, dy.data(),
+                           updated(n, w, left, right).data(), x.shape());
+          }
+          Tensor<T> dx = product(false, false, n.rows, n.in, n.out, dy.data(), w.data(), x.shape());
+          kernels::gemm(false, false, n.rows, n.in, r, T(1), q.data(), r, right.data(), n.in, T(1),
+                        dx.mutable_data(), n.in);
+          return dx;
+        });
+        d.add(1, [&] {
+          const Tensor<T> p =
+              product(false, true, n.rows, r, n.in, x.data(), right.data(), Shape{n.rows, r});
+          return product(true, false, n.out, r, n.rows, dy.data(), p.data(), Shape{n.out, r});
+        });
+        d.add(2, [&] {
+          return product(true, false, r, n.in, n.rows, q.data(), x.data(), Shape{r, n.in});
+        });
+        d.add(3, [&] {
+          return product(true, false, n.out, n.in, n.rows, dy.data(), x.data(), Shape{n.out, n.in});
+        });
+        if (biased) d.add(4, [&] { return dy; });
+      });
+}
+
+#define PARSIMONY_INSTANTIATE(T)                                                              \
+  template Var<T> linear(const Var<T>&, const Var<T>&, const Var<T>&);                        \
+  template Var<T> low_rank_linear(const Var<T>&, const Var<T>&, const Var<T>&, const Var<T>&, \
+                                  const Var<T>&);
+PARSIMONY_INSTANTIATE(float)
+PARSIMONY_INSTANTIATE(double)
+#undef PARSIMONY_INSTANTIATE
+
+}  // namespace parsimony
