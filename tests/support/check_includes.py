@@ -43,6 +43,7 @@ DOORS = [
     (("cblas.h",), r"src/kernels/gemm\.cpp", "src/kernels/gemm.cpp"),
     (("catch2/",), r"tests/support/catch(\.hpp|_main\.cpp)", "tests/support/catch.hpp"),
     (("CLI/", "CLI11.hpp"), r"src/cli/.*", "src/cli/"),
+    (("utf8proc.h",), r"src/text/unicode\.cpp", "src/text/unicode.cpp"),
     (("nlohmann/",), r"(?!include/).*\.cpp", ".cpp files outside include/"),
 ]
 
