@@ -2,6 +2,7 @@
 // last.
 #pragma once
 
+#include <parsimony/strings.hpp>
 #include <parsimony/tensor.hpp>
 
 #include <string>
@@ -52,8 +53,5 @@ class Config {
   Entry& find(const std::string& key);
   std::vector<Entry> entries_;
 };
-
-/// The candidate nearest to `name` by edit distance, or "" if none is near.
-std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);
 
 }  // namespace parsimony

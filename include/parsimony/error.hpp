@@ -34,6 +34,12 @@ class InputError : public Error {
   using Error::Error;
 };
 
+/// Real data that is needed is not there: an experiment without it is "not run".
+class MissingData : public InputError {
+ public:
+  using InputError::InputError;
+};
+
 /// The operating system refused: unwritable folder, full disk, failed read.
 class IoError : public Error {
  public:

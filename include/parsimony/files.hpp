@@ -47,6 +47,13 @@ void write_file_atomically(const std::string& path, const std::function<void(Ato
 /// reading fails half-way.
 std::string read_file(const std::string& path);
 
+/// Path of a data file, looked up in `folder` (--data, "" if not given), then $PARSIMONY_DATA, then
+/// ./data; "" if none has it.
+std::string find_data_file(const std::string& folder, const std::string& relative);
+/// The same. @throws MissingData naming the file, where it was looked for and where to get it.
+std::string data_file(const std::string& folder, const std::string& relative,
+                      const std::string& where_to_get_it);
+
 /// Creates a folder and its parents; fine if it exists. @throws IoError.
 void make_folders(const std::string& path);
 

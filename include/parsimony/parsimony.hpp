@@ -24,6 +24,7 @@
 #include <parsimony/run.hpp>
 #include <parsimony/safetensors.hpp>
 #include <parsimony/sparse.hpp>
+#include <parsimony/strings.hpp>
 #include <parsimony/tensor.hpp>
 #include <parsimony/threads.hpp>
 #include <parsimony/variable.hpp>

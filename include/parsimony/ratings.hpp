@@ -4,6 +4,7 @@
 
 #include <parsimony/rng.hpp>
 #include <parsimony/sparse.hpp>
+#include <parsimony/strings.hpp>
 
 #include <cstdint>
 #include <limits>
@@ -104,8 +105,5 @@ RatingMatrix rating_matrix(const Ratings& ratings);
 /// @throws ValueError on sizes < 1, rank > min(users, items), or count > users * items; IoError.
 void write_generated_ratings(const std::string& path, index_t users, index_t items, index_t rank,
                              index_t count, double noise, Rng rng);
-
-/// Text for a message: at most 40 bytes, control and broken bytes as \xNN.
-std::string printable(std::string_view text);
 
 }  // namespace parsimony

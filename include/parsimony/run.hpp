@@ -132,6 +132,8 @@ class Run {
   const std::string& preset() const;
   /// OUT/NAME
   const std::string& folder() const;
+  /// The folder that --data named, "" if none: what loaders of data sets ask for.
+  const std::string& data_folder() const;
   /// Path of a data file: looked up in --data, then $PARSIMONY_DATA, then ./data.
   /// @throws MissingData naming the file, where it was looked for and where to get it.
   std::string data_file(const std::string& relative, const std::string& where_to_get_it) const;
@@ -167,12 +169,6 @@ class Run {
 
  private:
   std::unique_ptr<Impl> impl_;
-};
-
-/// Real data that an experiment needs is not there.
-class MissingData : public InputError {
- public:
-  using InputError::InputError;
 };
 
 /// Ctrl-C and SIGTERM ask the running stage to save and stop (it throws Interrupted).

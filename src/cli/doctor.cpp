@@ -1,4 +1,5 @@
 // parsimony doctor: what this program was built with and what it finds on this machine.
+#include <parsimony/files.hpp>
 #include <parsimony/version.hpp>
 
 #include <algorithm>
@@ -63,19 +64,6 @@ std::string gnuplot_version() {
   return text;
 }
 
-// The first of --data, $PARSIMONY_DATA and ./data that has the file, as the runs look it up.
-std::string find_data(const Settings& s, const char* file) {
-  const char* variable = std::getenv("PARSIMONY_DATA");
-  for (const std::string& root :
-       {s.data, std::string(variable != nullptr ? variable : ""), std::string("./data")}) {
-    if (root.empty()) continue;
-    const std::filesystem::path path = std::filesystem::path(root) / file;
-    std::error_code error;
-    if (std::filesystem::is_regular_file(path, error)) return path.string();
-  }
-  return "";
-}
-
 void print_json(const Settings& s) {
   nlohmann::ordered_json object = nlohmann::ordered_json::parse(environment_json());
   const std::string gnuplot = gnuplot_version();
@@ -88,7 +76,7 @@ void print_json(const Settings& s) {
   object["determinism"] = determinism;
   nlohmann::ordered_json data = nlohmann::ordered_json::array();
   for (const DataSet& set : data_sets) {
-    const std::string path = find_data(s, set.file);
+    const std::string path = find_data_file(s.data, set.file);
     data.push_back({{"name", set.name}, {"file", set.file}, {"found", !path.empty()}});
     if (!path.empty()) data.back()["path"] = path;
   }
@@ -123,7 +111,7 @@ void print_text(const Settings& s) {
   line("determinism", determinism);
   fmt::print("data sets\n");
   for (const DataSet& set : data_sets) {
-    const std::string path = find_data(s, set.file);
+    const std::string path = find_data_file(s.data, set.file);
     fmt::print("  {:<22} {}\n", set.name,
                path.empty() ? fmt::format("missing ({})", set.file) : path);
   }

@@ -29,18 +29,6 @@ constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 // Squares of ratings and their sums must stay finite.
 constexpr double largest_rating = 1e100;
 
-/// Whole text as a number, nan and inf included; false if it is none.
-bool parse_number(std::string_view text, double& value) {
-  if (!text.empty() && text.front() == '+') text.remove_prefix(1);
-  const char* const end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, value);
-  if (result.ec == std::errc::result_out_of_range) {
-    value = std::numeric_limits<double>::infinity();
-    return result.ptr == end;
-  }
-  return result.ec == std::errc() && result.ptr == end;
-}
-
 bool is_number(std::string_view text) {
   double value = 0;
   return parse_number(text, value);

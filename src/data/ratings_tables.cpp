@@ -157,33 +157,4 @@ void write_generated_ratings(const std::string& path, index_t users, index_t ite
   });
 }
 
-std::string printable(std::string_view text) {
-  constexpr std::size_t most = 40;
-  std::string out;
-  const std::string_view shown = text.substr(0, most);
-  for (std::size_t i = 0; i < shown.size();) {
-    const auto byte = static_cast<unsigned char>(shown[i]);
-    // Length of the UTF-8 sequence that begins here, if it is whole and proper.
-    const std::size_t length = byte < 0x80   ? 1
-                               : byte < 0xc2 ? 0
-                               : byte < 0xe0 ? 2
-                               : byte < 0xf0 ? 3
-                               : byte < 0xf5 ? 4
-                                             : 0;
-    bool whole = length > 0 && i + length <= shown.size() && byte >= 0x20 && byte != 0x7f;
-    for (std::size_t j = 1; whole && j < length; ++j) {
-      whole = (static_cast<unsigned char>(shown[i + j]) & 0xc0) == 0x80;
-    }
-    if (whole) {
-      out.append(shown.substr(i, length));
-      i += length;
-    } else {
-      if (text.size() > most && i + 4 > most) break;  // cut within a character
-      out += fmt::format("\\x{:02x}", byte);
-      ++i;
-    }
-  }
-  return text.size() > most ? out + "..." : out;
-}
-
 }  // namespace parsimony

@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "io/csv_scanner.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -17,84 +19,6 @@ std::string spell(double value, int digits) {
   if (std::isnan(value)) return "nan";  // fmt would write the sign of a NaN
   return fmt::format("{:.{}g}", value, digits);
 }
-
-/// Splits text into fields, line by line.
-class CsvScanner {
- public:
-  CsvScanner(const std::string& name, std::string_view text) : name_(name), text_(text) {
-    if (text_.substr(0, 3) == "\xEF\xBB\xBF") at_ = 3;
-    const std::size_t nul = text_.find('\0');
-    if (nul == std::string_view::npos) return;
-    for (std::size_t i = 0; i < nul; ++i) line_ += text_[i] == '\n' ? 1 : 0;
-    fail("a NUL byte; is this a text file?");
-  }
-
-  /// The next line that is not blank; false at the end. `line()` is where it began.
-  bool next(std::vector<std::string>& fields) {
-    while (at_ < text_.size() && end_of_line()) {
-    }
-    if (at_ >= text_.size()) return false;
-    start_ = line_;
-    fields.clear();
-    do {
-      fields.emplace_back();
-      at_ < text_.size() && text_[at_] == '"' ? quoted(fields.back()) : plain(fields.back());
-    } while (comma());
-    if (at_ < text_.size() && !end_of_line()) fail("text after a closing quote");
-    return true;
-  }
-
-  std::size_t line() const { return start_; }
-
-  [[noreturn]] void fail(const std::string& reason) const {
-    throw InputError(fmt::format("csv: '{}', line {}: {}", name_, line_, reason));
-  }
-
- private:
-  bool end_of_line() {
-    const std::size_t rest = text_.size() - at_;
-    if (text_[at_] == '\r' && (rest == 1 || text_[at_ + 1] == '\n')) ++at_;
-    if (at_ == text_.size()) return true;
-    if (text_[at_] != '\n') return false;
-    ++at_;
-    ++line_;
-    return true;
-  }
-  bool comma() {
-    if (at_ >= text_.size() || text_[at_] != ',') return false;
-    ++at_;
-    return true;
-  }
-  void plain(std::string& field) {
-    std::size_t end = std::min(text_.find_first_of(",\n", at_), text_.size());
-    // The carriage return of a CRLF belongs to the line's end.
-    const bool last = end == text_.size() || text_[end] == '\n';
-    if (last && end > at_ && text_[end - 1] == '\r') --end;
-    field = text_.substr(at_, end - at_);
-    if (field.find('"') != std::string::npos) fail("a quote inside a field that is not quoted");
-    at_ = end;
-  }
-  void quoted(std::string& field) {
-    const std::size_t opened = line_;
-    for (++at_; at_ < text_.size(); ++at_) {
-      if (text_[at_] == '"') {
-        ++at_;
-        if (at_ >= text_.size() || text_[at_] != '"') return;
-      } else if (text_[at_] == '\n') {
-        ++line_;
-      }
-      field += text_[at_];
-    }
-    line_ = opened;
-    fail("a quote is never closed");
-  }
-
-  const std::string& name_;
-  std::string_view text_;
-  std::size_t at_ = 0;
-  std::size_t line_ = 1;
-  std::size_t start_ = 1;
-};
 
 }  // namespace
 
@@ -171,7 +95,7 @@ CsvTable read_csv(const std::string& path) { return parse_csv(path, read_file(pa
 CsvTable parse_csv(const std::string& name, std::string_view text) {
   CsvTable table;
   table.name_ = name;
-  CsvScanner scanner(table.name_, text);
+  detail::CsvScanner scanner(table.name_, text);
   std::vector<std::string> fields;
   if (!scanner.next(table.columns_)) scanner.fail("the file is empty");
   const std::size_t columns = table.columns_.size();

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <system_error>
+#include <vector>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -179,6 +180,38 @@ std::string read_file(const std::string& path) {
   if (error != 0) throw IoError(fmt::format("read: reading '{}' failed: {}", path, reason(error)));
   bytes.resize(used);
   return bytes;
+}
+
+namespace {
+
+std::vector<std::string> data_folders(const std::string& folder) {
+  std::vector<std::string> folders;
+  if (!folder.empty()) folders.push_back(folder);
+  const char* variable = std::getenv("PARSIMONY_DATA");
+  if (variable != nullptr && *variable != '\0') folders.push_back(variable);
+  folders.push_back("./data");
+  return folders;
+}
+
+}  // namespace
+
+std::string find_data_file(const std::string& folder, const std::string& relative) {
+  for (const std::string& root : data_folders(folder)) {
+    const std::filesystem::path path = std::filesystem::path(root) / relative;
+    std::error_code error;
+    if (std::filesystem::is_regular_file(path, error)) return path.string();
+  }
+  return "";
+}
+
+std::string data_file(const std::string& folder, const std::string& relative,
+                      const std::string& where_to_get_it) {
+  std::string path = find_data_file(folder, relative);
+  if (path.empty()) {
+    throw MissingData(fmt::format("data file '{}' not found in {}; {}", relative,
+                                  fmt::join(data_folders(folder), ", "), where_to_get_it));
+  }
+  return path;
 }
 
 void make_folders(const std::string& path) {

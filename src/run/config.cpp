@@ -7,7 +7,6 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 #include <type_traits>
 #include <utility>
 
@@ -133,40 +132,6 @@ const Held& get(const Config::Entry& entry, const char* wanted) {
 }
 
 }  // namespace
-
-std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates) {
-  std::string best;
-  std::size_t best_distance = std::max<std::size_t>(1, name.size() / 3) + 1;
-  for (const std::string& candidate : candidates) {
-    // Optimal string alignment: edits and swaps of neighbours, with three rows of the table.
-    const std::size_t n = candidate.size();
-    std::vector<std::size_t> before(n + 1), previous(n + 1), row(n + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 1; i <= name.size(); ++i) {
-      before.swap(previous);
-      previous.swap(row);
-      row[0] = i;
-      for (std::size_t j = 1; j <= n; ++j) {
-        const std::size_t replaced = previous[j - 1] + (name[i - 1] == candidate[j - 1] ? 0 : 1);
-        row[j] = std::min({previous[j] + 1, row[j - 1] + 1, replaced});
-        if (i > 1 && j > 1 && name[i - 1] == candidate[j - 2] && name[i - 2] == candidate[j - 1]) {
-          row[j] = std::min(row[j], before[j - 2] + 1);
-        }
-      }
-    }
-    if (row[n] < best_distance) {
-      best_distance = row[n];
-      best = candidate;
-    }
-  }
-  // An abbreviation is far by edits and near by meaning.
-  if (best.empty() && name.size() >= 2) {
-    for (const std::string& candidate : candidates) {
-      if (candidate.find(name) != std::string::npos) return candidate;
-    }
-  }
-  return best;
-}
 
 void Config::declare(const std::string& key, Setting value, const std::string& help) {
   for (const Entry& entry : entries_) {

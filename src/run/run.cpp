@@ -29,19 +29,10 @@ const std::string& Run::folder() const {
   return impl_->folder;
 }
 
+const std::string& Run::data_folder() const { return impl_->options.data; }
+
 std::string Run::data_file(const std::string& relative, const std::string& where_to_get_it) const {
-  std::vector<std::string> roots;
-  if (!impl_->options.data.empty()) roots.push_back(impl_->options.data);
-  const char* variable = std::getenv("PARSIMONY_DATA");
-  if (variable != nullptr && *variable != '\0') roots.push_back(variable);
-  roots.push_back("./data");
-  for (const std::string& root : roots) {
-    const fs::path path = fs::path(root) / relative;
-    std::error_code error;
-    if (fs::is_regular_file(path, error)) return path.string();
-  }
-  throw MissingData(fmt::format("data file '{}' not found in {}; {}", relative,
-                                fmt::join(roots, ", "), where_to_get_it));
+  return parsimony::data_file(impl_->options.data, relative, where_to_get_it);
 }
 
 const Record& Run::stage(const std::string& name, const std::function<void(Stage&)>& body) {
