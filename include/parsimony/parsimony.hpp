@@ -27,5 +27,7 @@
 #include <parsimony/strings.hpp>
 #include <parsimony/tensor.hpp>
 #include <parsimony/threads.hpp>
+#include <parsimony/tokenizer.hpp>
 #include <parsimony/variable.hpp>
 #include <parsimony/version.hpp>
+#include <parsimony/vocabulary.hpp>
