@@ -93,7 +93,4 @@ class WordPieceTokenizer {
 void truncate_pair(std::vector<std::int32_t>& first, std::vector<std::int32_t>& second,
                    index_t room);
 
-/// The first byte that is not UTF-8 (overlong forms and surrogates are not), if there is one.
-std::optional<std::size_t> find_invalid_utf8(std::string_view text);
-
 }  // namespace parsimony

@@ -1,5 +1,6 @@
 // Words into pieces, pieces into the input of a model.
 #include <parsimony/error.hpp>
+#include <parsimony/strings.hpp>
 #include <parsimony/tokenizer.hpp>
 
 #include <algorithm>
@@ -24,9 +25,9 @@ void check_vocabulary(const std::vector<std::string>& tokens, std::string_view u
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto entry = static_cast<index_t>(i);
     if (tokens[i].empty()) fail(entry, "expected a token; got an empty one");
-    if (const auto bad = find_invalid_utf8(tokens[i])) {
-      fail(entry, fmt::format("expected UTF-8; byte {} is 0x{:02X}", *bad,
-                              static_cast<unsigned char>(tokens[i][*bad])));
+    if (const auto bad = find_invalid_utf8(tokens[i]); bad != std::string_view::npos) {
+      fail(entry, fmt::format("expected UTF-8; byte {} is 0x{:02X}", bad,
+                              static_cast<unsigned char>(tokens[i][bad])));
     }
     const auto [at, is_new] = seen.emplace(tokens[i], i);
     if (!is_new) fail(entry, fmt::format("'{}' repeats {} {}", tokens[i], unit, at->second + 1));

@@ -1,25 +1,12 @@
 // Unicode for the tokenizer; see unicode.hpp.
 #include "text/unicode.hpp"
 
-#include <parsimony/tokenizer.hpp>
-
 #include <algorithm>
 #include <utility>
 
 #include <utf8proc.h>
 
 namespace parsimony {
-
-std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    if (static_cast<unsigned char>(text[at]) < 0x80) {
-      ++at;
-    } else if (text::decode(text, at) < 0) {
-      return at;
-    }
-  }
-  return {};
-}
 
 namespace text {
 

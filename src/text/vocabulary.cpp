@@ -4,6 +4,7 @@
 // has an entry at least as high as its count, so what leaves the heap with the right count is the
 // best.
 #include <parsimony/error.hpp>
+#include <parsimony/strings.hpp>
 #include <parsimony/vocabulary.hpp>
 
 #include <algorithm>
@@ -104,11 +105,12 @@ std::vector<std::int32_t> Trainer::alphabet(
 void Trainer::take(const std::vector<WordCount>& words) {
   std::unordered_map<std::int32_t, std::int64_t> counts;
   for (const auto& [word, count] : words) {
-    if (word.empty() || count < 1 || find_invalid_utf8(word)) {
+    if (word.empty() || count < 1 || find_invalid_utf8(word) != std::string_view::npos) {
       throw ValueError(fmt::format(
           "train_wordpiece: expected words in UTF-8 with counts of 1 or more; got a word of {} "
           "bytes{} with count {}",
-          word.size(), find_invalid_utf8(word) ? ", not UTF-8," : "", count));
+          word.size(), find_invalid_utf8(word) != std::string_view::npos ? ", not UTF-8," : "",
+          count));
     }
     for (std::size_t at = 0; at < word.size();) counts[text::decode(word, at)] += count;
   }

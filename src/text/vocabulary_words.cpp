@@ -1,5 +1,6 @@
 // Counting the words of text, file by file.
 #include <parsimony/error.hpp>
+#include <parsimony/strings.hpp>
 #include <parsimony/vocabulary.hpp>
 
 #include <algorithm>
@@ -76,12 +77,12 @@ void WordCounter::add_file(const std::string& path) {
   std::string block;
   std::int64_t line = 1;
   const auto take = [&](std::string_view lines) {
-    if (const auto bad = find_invalid_utf8(lines)) {
-      const std::string_view before = lines.substr(0, *bad);
+    if (const auto bad = find_invalid_utf8(lines); bad != std::string_view::npos) {
+      const std::string_view before = lines.substr(0, bad);
       const std::size_t start = before.rfind('\n') + 1;  // npos + 1 is 0
       throw InputError(fmt::format("{}: line {}, byte {}: expected UTF-8; got 0x{:02X}", path,
                                    line + std::count(before.begin(), before.end(), '\n'),
-                                   *bad - start + 1, static_cast<unsigned char>(lines[*bad])));
+                                   bad - start + 1, static_cast<unsigned char>(lines[bad])));
     }
     add(lines);
     line += std::count(lines.begin(), lines.end(), '\n');

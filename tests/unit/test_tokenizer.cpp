@@ -2,6 +2,7 @@
 // files and faults.
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/strings.hpp>
 #include <parsimony/tokenizer.hpp>
 
 #include <cstdlib>
@@ -203,7 +204,7 @@ TEST_CASE("tokenizer: text that is not UTF-8") {
     CHECK(find_invalid_utf8(text) == byte);
     CHECK_THROWS_WITH(t.ids(text), contains("byte " + std::to_string(byte) + " is not UTF-8"));
   }
-  CHECK_FALSE(find_invalid_utf8("a\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x98\x80").has_value());
+  CHECK(find_invalid_utf8("a\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x98\x80") == std::string_view::npos);
   CHECK(t.ids("a") == Ids{8});  // still works after a failure
 }
 
