@@ -1,6 +1,7 @@
 // Any bytes as text, as a vocabulary, and as text to learn a vocabulary from. The first byte
 // chooses which, and the settings.
 #include <parsimony/error.hpp>
+#include <parsimony/strings.hpp>
 #include <parsimony/tokenizer.hpp>
 #include <parsimony/vocabulary.hpp>
 
@@ -67,13 +68,13 @@ Ids joined(Ids a, const Ids& b) {
 
 void text(std::string_view bytes, const WordPieceOptions& options) {
   const WordPieceTokenizer& tokenizer = known(options);
-  const auto bad = find_invalid_utf8(bytes);
+  const bool bad = find_invalid_utf8(bytes) != std::string_view::npos;
   Ids ids;
   try {
     ids = tokenizer.ids(bytes);
     require(!bad, "text that is not UTF-8 is refused");
   } catch (const ValueError&) {
-    require(bad.has_value(), "text that is UTF-8 is not refused");
+    require(bad, "text that is UTF-8 is not refused");
     return;
   }
   for (const auto id : ids) require(id >= 0 && id < tokenizer.size(), "ids are of the vocabulary");
@@ -120,7 +121,8 @@ void training(std::string_view bytes, const WordPieceOptions& options) {
   try {
     counter.add(bytes);
   } catch (const ValueError&) {
-    require(find_invalid_utf8(bytes).has_value(), "text that is UTF-8 can be counted");
+    require(find_invalid_utf8(bytes) != std::string_view::npos,
+            "text that is UTF-8 can be counted");
     return;
   }
   const std::vector<WordCount> words = counter.words();
