@@ -11,7 +11,8 @@ namespace parsimony {
 
 /// Pearson's correlation, in [-1, 1]. 0 where it is not defined, that is if one side is constant
 /// (a model that answers the same to everything has learnt nothing) or there are fewer than two
-/// values; NumPy and SciPy say NaN. @throws ValueError if the sizes differ or a value is not finite.
+/// values; NumPy and SciPy say NaN. @throws ValueError if the sizes differ or a value is not
+/// finite.
 double pearson(const std::vector<double>& x, const std::vector<double>& y);
 
 /// Spearman's correlation: Pearson's of the ranks, ties sharing their mean rank; otherwise as

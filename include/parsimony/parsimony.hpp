@@ -14,6 +14,7 @@
 #include <parsimony/gradcheck.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
+#include <parsimony/metrics.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
@@ -26,6 +27,8 @@
 #include <parsimony/sparse.hpp>
 #include <parsimony/strings.hpp>
 #include <parsimony/tensor.hpp>
+#include <parsimony/text_table.hpp>
+#include <parsimony/text_tasks.hpp>
 #include <parsimony/threads.hpp>
 #include <parsimony/tokenizer.hpp>
 #include <parsimony/variable.hpp>

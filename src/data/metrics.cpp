@@ -17,9 +17,8 @@ namespace {
 template <class T>
 void require_same_size(const char* op, const std::vector<T>& x, const std::vector<T>& y) {
   if (x.size() != y.size()) {
-    throw ValueError(
-        fmt::format("{}: expected as many values on both sides; got {} and {}", op, x.size(),
-                    y.size()));
+    throw ValueError(fmt::format("{}: expected as many values on both sides; got {} and {}", op,
+                                 x.size(), y.size()));
   }
 }
 
@@ -161,8 +160,8 @@ double f1(const std::vector<index_t>& predicted, const std::vector<index_t>& act
 template <class T>
 std::vector<index_t> argmax_rows(const Tensor<T>& logits) {
   if (logits.rank() != 2 || logits.dim(1) < 1) {
-    throw ShapeError(fmt::format("argmax_rows: expected (n, k) with k >= 1; got {}",
-                                 logits.shape().str()));
+    throw ShapeError(
+        fmt::format("argmax_rows: expected (n, k) with k >= 1; got {}", logits.shape().str()));
   }
   const index_t k = logits.dim(1);
   std::vector<index_t> out;

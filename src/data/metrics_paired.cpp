@@ -51,8 +51,8 @@ double incomplete_beta(double a, double b, double x) {
         "incomplete_beta: expected a, b > 0 and 0 <= x <= 1; got {}, {} and {}", a, b, x));
   }
   if (x == 0 || x == 1) return x;
-  const double front =
-      std::exp(log_gamma(a + b) - log_gamma(a) - log_gamma(b) + a * std::log(x) + b * std::log1p(-x));
+  const double front = std::exp(log_gamma(a + b) - log_gamma(a) - log_gamma(b) + a * std::log(x) +
+                                b * std::log1p(-x));
   if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
   return 1 - front * beta_fraction(b, a, 1 - x) / b;
 }
@@ -73,7 +73,8 @@ Spread spread(const std::vector<double>& values) {
   const auto n = static_cast<double>(values.size());
   bool constant = true;
   for (const double v : values) {
-    if (!std::isfinite(v)) throw ValueError(fmt::format("spread: expected finite values; got {}", v));
+    if (!std::isfinite(v))
+      throw ValueError(fmt::format("spread: expected finite values; got {}", v));
     s.mean += v / n;
     constant = constant && v == values.front();
   }
@@ -88,9 +89,10 @@ Spread spread(const std::vector<double>& values) {
 
 PairedStatistics paired_statistics(const std::vector<double>& a, const std::vector<double>& b) {
   if (a.size() != b.size()) {
-    throw ValueError(fmt::format("paired statistics: expected as many values on both sides; got {} "
-                                 "and {}",
-                                 a.size(), b.size()));
+    throw ValueError(
+        fmt::format("paired statistics: expected as many values on both sides; got {} "
+                    "and {}",
+                    a.size(), b.size()));
   }
   PairedStatistics s;
   std::vector<double> differences;

@@ -29,6 +29,20 @@ bool starts_with(std::string_view text, std::string_view start) {
 
 }  // namespace
 
+std::size_t text_start(const std::string& name, std::string_view bytes) {
+  if (bytes.empty()) throw InputError(fmt::format("{}: the file is empty", name));
+  // gzip, zip, bzip2, xz, zstd
+  for (const char* magic : {"\x1f\x8b", "PK\x03\x04", "BZh", "\xfd\x37zXZ", "\x28\xb5\x2f\xfd"}) {
+    if (starts_with(bytes, magic)) {
+      throw InputError(fmt::format("{}: the file is compressed; unpack it first", name));
+    }
+  }
+  if (starts_with(bytes, "\xff\xfe") || starts_with(bytes, "\xfe\xff")) {
+    throw InputError(fmt::format("{}: the file is UTF-16; convert it to UTF-8 first", name));
+  }
+  return starts_with(bytes, "\xef\xbb\xbf") ? 3 : 0;
+}
+
 LineReader::LineReader(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd_ < 0) {
@@ -42,19 +56,7 @@ LineReader::LineReader(const std::string& path) : path_(path) {
     while (end_ < block_size && fill()) {
     }
     const std::string_view start(block_.data(), end_);
-    if (start.empty()) throw InputError(fmt::format("{}: the file is empty", path));
-    if (starts_with(start, "\x1f\x8b") || starts_with(start, "PK\x03\x04") ||
-        starts_with(start, "BZh") ||
-        starts_with(start,
-                    "\xfd"
-                    "7zXZ") ||
-        starts_with(start, "\x28\xb5\x2f\xfd")) {
-      throw InputError(fmt::format("{}: the file is compressed; unpack it first", path));
-    }
-    if (starts_with(start, "\xff\xfe") || starts_with(start, "\xfe\xff")) {
-      throw InputError(fmt::format("{}: the file is UTF-16; convert it to UTF-8 first", path));
-    }
-    if (starts_with(start, "\xef\xbb\xbf")) begin_ = 3;
+    begin_ = text_start(path, start);
   } catch (...) {
     ::close(fd_);
     throw;

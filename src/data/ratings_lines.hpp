@@ -10,6 +10,10 @@
 
 namespace parsimony::detail {
 
+/// Where the text of a file begins: behind a UTF-8 byte order mark, if there is one.
+/// @throws InputError if it is empty, compressed, or UTF-16.
+std::size_t text_start(const std::string& name, std::string_view bytes);
+
 /// Lines of a file, one after the other, without their line ends; never more than a block and a
 /// line in memory.
 class LineReader {

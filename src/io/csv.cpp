@@ -2,7 +2,6 @@
 #include <parsimony/csv.hpp>
 #include <parsimony/error.hpp>
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
