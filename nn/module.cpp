@@ -15,6 +15,17 @@ NamedParameters<T> Module<T>::named_parameters() const {
 }
 
 template <class T>
+std::vector<std::pair<std::string, Module<T>*>> Module<T>::named_modules() {
+  std::vector<std::pair<std::string, Module*>> all{{"", this}};
+  for (const auto& [name, module] : children_) {
+    for (auto& [inner, found] : module->named_modules()) {
+      all.emplace_back(inner.empty() ? name : name + "." + inner, found);
+    }
+  }
+  return all;
+}
+
+template <class T>
 index_t Module<T>::parameter_count() const {
   index_t count = 0;
   for (const auto& [name, var] : named_parameters()) {

@@ -33,6 +33,9 @@ class Module {
 
   /// Own parameters, then the children's under "child.", in the order of registration.
   NamedParameters<T> named_parameters() const;
+  /// This module's descendants with their dotted names, parents before children, in the order of
+  /// registration; the name of the module itself is "".
+  std::vector<std::pair<std::string, Module*>> named_modules();
   /// Total entries of the parameters that require a gradient.
   index_t parameter_count() const;
   /// Freezes or thaws every parameter below.

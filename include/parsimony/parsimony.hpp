@@ -2,6 +2,8 @@
 // xtensor's headers with them.
 #pragma once
 
+#include <parsimony/adapter.hpp>
+#include <parsimony/bert.hpp>
 #include <parsimony/claims.hpp>
 #include <parsimony/completion.hpp>
 #include <parsimony/config.hpp>
@@ -12,6 +14,7 @@
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/gradcheck.hpp>
+#include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
 #include <parsimony/metrics.hpp>

@@ -12,6 +12,9 @@
 
 namespace parsimony {
 
+/// Type of the numbers of float tensors in a file.
+enum class FloatFormat { f32, f16, bf16 };
+
 /// Tensors by name, and the file's metadata. Held types are double (F64), float (F32, and F16 and
 /// BF16 once read), std::int64_t (I64, and I32, I16, I8, U32, U16 once read) and std::uint8_t (U8,
 /// BOOL).
@@ -23,6 +26,8 @@ class TensorMap {
   /// Adds or replaces. @throws ValueError if the tensor is undefined or the name is "__metadata__".
   template <class T>
   void set(const std::string& name, const Tensor<T>& tensor);
+  /// A float tensor that is written in a narrower type, rounded to nearest even.
+  void set_narrow(const std::string& name, const Tensor<float>& tensor, FloatFormat format);
   /// A U8 tensor of 0 and 1 that is written as BOOL.
   void set_bool(const std::string& name, const Tensor<std::uint8_t>& tensor);
 
@@ -43,6 +48,8 @@ class TensorMap {
   const std::string& dtype(const std::string& name) const;
   const Shape& shape(const std::string& name) const;
   const Value& value(const std::string& name) const;
+  /// What set_narrow() asked for.
+  FloatFormat saved_as(const std::string& name) const;
 
   std::map<std::string, std::string> metadata;
 
@@ -51,6 +58,7 @@ class TensorMap {
   struct Entry {
     std::string dtype;
     Value value;
+    FloatFormat saved_as = FloatFormat::f32;
   };
   const Entry& entry(const std::string& name) const;
 

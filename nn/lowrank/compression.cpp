@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "block_svd.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -200,23 +202,10 @@ TopSingular<T> top_singular(const IndexSet& omega, const Tensor<T>& values, inde
   if (k < 1 || k > side) {
     throw ValueError(fmt::format("top_singular: expected 1 <= k <= {}; got {}", side, k));
   }
-  const index_t block = std::min(side, k + std::max<index_t>(8, k));
-  Rng stream = rng.split("top_singular");
-  Tensor<T> v = qr(stream.template normal<T>({omega.cols(), block})).q;
-  Tensor<T> u;
-  double previous = 0;
-  for (int pass = 0; pass < 60; ++pass) {
-    u = qr(sparse_product(omega, values, v)).q;
-    const Qr<T> back = qr(sparse_transposed_product(omega, values, u));
-    v = back.q;
-    const double sum = frobenius(slice(back.r, 0, 0, k));
-    if (pass >= 8 && std::abs(sum - previous) <= 1e-10 * sum) break;
-    previous = sum;
-  }
-  // Rayleigh-Ritz on the converged block.
-  const Svd<T> small = svd(matmul(u, sparse_product(omega, values, v), true, false));
-  return {matmul(u, first_columns(small.u, k)), slice(small.s, 0, 0, k),
-          matmul(v, transpose(small.vt.rows(0, k)))};
+  return block_svd<T>(
+      omega.rows(), omega.cols(), k, rng.split("top_singular"),
+      [&](const Tensor<T>& v) { return sparse_product(omega, values, v); },
+      [&](const Tensor<T>& u) { return sparse_transposed_product(omega, values, u); });
 }
 
 Tensor<double> rho_recursion(const std::vector<double>& eps, double eta, double weight_decay,

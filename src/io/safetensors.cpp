@@ -2,6 +2,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/safetensors.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +15,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "io/half.hpp"
 #include "io/safetensors_header.hpp"
 
 namespace parsimony {
@@ -32,46 +34,6 @@ const char* dtype_of() {
   if constexpr (std::is_same_v<T, std::uint8_t>) return "U8";
 }
 
-/// IEEE half precision: 5 bits of exponent, 10 of mantissa.
-float from_half(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16;
-  const std::uint32_t exponent = bits >> 10 & 0x1F;
-  const std::uint32_t mantissa = bits & 0x3FF;
-  float value = 0;
-  if (exponent == 0) {
-    value = static_cast<float>(mantissa) * 0x1p-24F;  // zero and subnormals
-    return sign != 0 ? -value : value;
-  }
-  const std::uint32_t wide = exponent == 0x1F ? 0xFF : exponent + 112;
-  const std::uint32_t out = sign | wide << 23 | mantissa << 13;
-  std::memcpy(&value, &out, sizeof value);
-  return value;
-}
-
-/// bfloat16 is the upper half of a float.
-float from_bfloat(std::uint16_t bits) {
-  const std::uint32_t out = static_cast<std::uint32_t>(bits) << 16;
-  float value = 0;
-  std::memcpy(&value, &out, sizeof value);
-  return value;
-}
-
-/// Edits that turn one name into the other, for "did you mean".
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 // --- TensorMap -------------------------------------------------------------------------------
@@ -87,6 +49,14 @@ void TensorMap::set(const std::string& name, const Tensor<T>& tensor) {
   entries_[name] = Entry{dtype_of<T>(), tensor};
 }
 
+void TensorMap::set_narrow(const std::string& name, const Tensor<float>& tensor,
+                           FloatFormat format) {
+  set(name, tensor);
+  entries_[name].saved_as = format;
+}
+
+FloatFormat TensorMap::saved_as(const std::string& name) const { return entry(name).saved_as; }
+
 void TensorMap::set_bool(const std::string& name, const Tensor<std::uint8_t>& tensor) {
   if (std::any_of(tensor.begin(), tensor.end(), [](std::uint8_t x) { return x > 1; })) {
     throw ValueError(fmt::format("TensorMap: '{}' has values other than 0 and 1", name));
@@ -98,15 +68,8 @@ void TensorMap::set_bool(const std::string& name, const Tensor<std::uint8_t>& te
 const TensorMap::Entry& TensorMap::entry(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found != entries_.end()) return found->second;
-  std::string hint;
-  std::size_t nearest = std::max<std::size_t>(3, name.size() / 3);
-  for (const auto& [other, unused] : entries_) {
-    const std::size_t distance = edit_distance(name, other);
-    if (distance < nearest) {
-      nearest = distance;
-      hint = fmt::format("; did you mean '{}'?", other);
-    }
-  }
+  const std::string near = nearest_name(name, names());
+  const std::string hint = near.empty() ? "" : fmt::format("; did you mean '{}'?", near);
   throw InputError(fmt::format("safetensors: {} no tensor '{}'{}",
                                source_.empty() ? "there is" : fmt::format("'{}' has", source_),
                                name, hint));
@@ -189,6 +152,7 @@ void save_safetensors(const std::string& path, const TensorMap& tensors) {
     const void* data;
     std::uint64_t bytes;
     std::uint64_t begin;
+    FloatFormat format;
   };
   std::vector<Block> blocks;
   for (const std::string& name : tensors.names()) {
@@ -198,8 +162,14 @@ void save_safetensors(const std::string& path, const TensorMap& tensors) {
           // What was read from a narrower type is written as it is held now.
           using T = typename std::decay_t<decltype(tensor)>::value_type;
           const bool boolean = tensors.dtype(name) == "BOOL";
-          blocks.push_back({name, boolean ? "BOOL" : dtype_of<T>(), element, tensor.data(),
-                            static_cast<std::uint64_t>(tensor.size()) * element, 0});
+          const FloatFormat format = tensors.saved_as(name);
+          const char* dtype = format == FloatFormat::f16    ? "F16"
+                              : format == FloatFormat::bf16 ? "BF16"
+                              : boolean                     ? "BOOL"
+                                                            : dtype_of<T>();
+          const std::uint64_t width = format == FloatFormat::f32 ? element : 2;
+          blocks.push_back({name, dtype, width, tensor.data(),
+                            static_cast<std::uint64_t>(tensor.size()) * width, 0, format});
         },
         tensors.value(name));
   }
@@ -244,7 +214,17 @@ void save_safetensors(const std::string& path, const TensorMap& tensors) {
   const std::uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header);
-  for (const Block* block : order) file.write(block->data, block->bytes);
+  for (const Block* block : order) {
+    if (block->format == FloatFormat::f32) {
+      file.write(block->data, block->bytes);
+      continue;
+    }
+    const auto* values = static_cast<const float*>(block->data);
+    std::vector<std::uint16_t> narrow(block->bytes / 2);
+    std::transform(values, values + narrow.size(), narrow.begin(),
+                   block->format == FloatFormat::f16 ? to_half : to_bfloat);
+    file.write(narrow.data(), block->bytes);
+  }
   file.commit();
 }
 

@@ -1,0 +1,143 @@
+// BERT (Devlin et al. 2019): an encoder with a pooler, a classification or regression head, and a
+// masked-language-model head. Names of parameters are Hugging Face's.
+#pragma once
+
+#include <parsimony/layers.hpp>
+#include <parsimony/safetensors.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace parsimony {
+
+/// config.json of a BERT.
+struct BertConfig {
+  index_t vocab_size = 30522;
+  index_t hidden_size = 768;
+  index_t num_hidden_layers = 12;
+  index_t num_attention_heads = 12;
+  index_t intermediate_size = 3072;
+  index_t max_position_embeddings = 512;
+  index_t type_vocab_size = 2;
+  index_t pad_token_id = 0;
+  double hidden_dropout_prob = 0.1;
+  double attention_probs_dropout_prob = 0.1;
+  double layer_norm_eps = 1e-12;
+  double initializer_range = 0.02;
+  /// Outputs of the classification head; 1 is a regression.
+  index_t num_labels = 2;
+  /// Names of the classes, as many as num_labels, or none.
+  std::vector<std::string> labels;
+
+  /// "tiny" 2 x 128, "mini" 4 x 256, "small" 4 x 512, "base" 12 x 768; heads of width 64.
+  /// @throws ValueError on another name.
+  static BertConfig sized(const std::string& size, index_t vocab_size);
+  /// @throws ValueError on sizes < 1, heads that do not divide the hidden size, probabilities
+  /// outside [0, 1).
+  void check() const;
+};
+
+/// From a model folder's config.json. @throws InputError naming the file and the key: missing,
+/// of another type, contradictory, or a model that is not a BERT with erf-GELU.
+BertConfig load_bert_config(const std::string& path);
+void save_bert_config(const BertConfig& config, const std::string& path);
+
+/// A batch of token sequences, padded at the end.
+struct TokenBatch {
+  Tensor<std::int64_t> ids, type_ids;  // (batch, length)
+  Tensor<std::uint8_t> mask;           // (batch, length), 0 at padding; undefined: no padding
+};
+
+template <class T>
+struct BertLayer : Module<T> {
+  BertLayer(const BertConfig& config, const Rng& rng);
+  Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass) const;
+
+ private:
+  struct SelfAttention : Module<T> {
+    SelfAttention(const BertConfig& config, const Rng& rng);
+    Linear<T> query, key, value;
+  };
+  struct Output : Module<T> {
+    Output(index_t in, const BertConfig& config, const Rng& rng);
+    Linear<T> dense;
+    LayerNorm<T> norm;
+  };
+  struct Attention : Module<T> {
+    Attention(const BertConfig& config, const Rng& rng);
+    SelfAttention self;
+    Output output;
+  };
+  struct Intermediate : Module<T> {
+    Intermediate(const BertConfig& config, const Rng& rng);
+    Linear<T> dense;
+  };
+  const BertConfig& config_;
+  Attention attention_;
+  Intermediate intermediate_;
+  Output output_;
+};
+
+/// Which heads a Bert has.
+enum class BertHead { none, classifier, masked_lm };
+
+/// The model: "bert.…" and, by `head`, "bert.pooler.…" and "classifier.…", or "cls.predictions.…"
+/// (whose decoder is the word embedding). With `none` the pooler is there and no head.
+template <class T>
+class Bert : public Module<T> {
+ public:
+  /// Fresh weights: N(0, initializer_range²), each from its own stream of `rng` by name.
+  /// @throws ValueError as BertConfig::check.
+  Bert(const BertConfig& config, BertHead head, const Rng& rng);
+  ~Bert() override;
+
+  const BertConfig& config() const { return config_; }
+  BertHead head() const { return head_; }
+
+  /// Last hidden states (batch, length, hidden). Positions past a sequence's last unmasked token
+  /// hold nothing of meaning.
+  /// @throws ShapeError on ids, types and mask of different shapes or longer than the position
+  /// table; ValueError on ids or types out of range.
+  Var<T> hidden(const TokenBatch& batch, Pass& pass) const;
+  /// tanh of the pooler's layer on the first token, (batch, hidden).
+  Var<T> pooled(const Var<T>& hidden, Pass& pass) const;
+  /// Outputs of the classification head (batch, num_labels).
+  Var<T> logits(const TokenBatch& batch, Pass& pass) const;
+  /// Scores over the vocabulary (positions, vocab_size) at the given places of the flattened
+  /// (batch · length) tokens.
+  Var<T> masked_logits(const TokenBatch& batch, const Tensor<std::int64_t>& places,
+                       Pass& pass) const;
+
+ private:
+  struct Parts;
+  BertConfig config_;
+  BertHead head_;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// What loading did besides reading weights.
+struct LoadReport {
+  std::vector<std::string> fresh;    // parameters not in the file, left as initialised
+  std::vector<std::string> ignored;  // tensors of heads that this model does not have
+};
+
+/// Reads config.json and model.safetensors of a folder, with or without the "bert." prefix. A
+/// missing pooler or head is left fresh (from `rng`), heads of other kinds are ignored, and the
+/// report says so. `num_labels` > 0 replaces the config's; a head of another size is then fresh.
+/// @throws InputError listing what is missing, unexpected or mis-shaped; a pickle (.bin) is refused
+/// with a hint.
+template <class T>
+std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, const Rng& rng,
+                                   index_t num_labels = 0, LoadReport* report = nullptr,
+                                   const std::vector<std::string>& labels = {});
+
+/// Writes config.json and model.safetensors; adapters are merged into their weights.
+/// @throws IoError.
+template <class T>
+void save_bert(Bert<T>& model, const std::string& folder, FloatFormat format = FloatFormat::f32);
+
+extern template class Bert<float>;
+extern template class Bert<double>;
+
+}  // namespace parsimony

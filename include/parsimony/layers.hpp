@@ -1,0 +1,103 @@
+// The layers of a transformer. Names of parameters are PyTorch's, so that a model's names are those
+// of its Hugging Face checkpoint. A layer with a weight matrix can carry an adapter (adapter.hpp).
+#pragma once
+
+#include <parsimony/module.hpp>
+#include <parsimony/ops.hpp>
+#include <parsimony/rng.hpp>
+
+#include <memory>
+#include <string>
+
+namespace parsimony {
+
+/// One run of a model forward: whether dropout is on, and the streams it draws from. Every dropout
+/// takes the next stream, so two passes over the same model from the same stream are equal.
+class Pass {
+ public:
+  /// Evaluation: no dropout.
+  Pass() = default;
+  /// Training.
+  explicit Pass(const Rng& rng) : training_(true), rng_(rng) {}
+
+  bool training() const { return training_; }
+  /// `probability` while training, else 0.
+  double dropout(double probability) const { return training_ ? probability : 0.0; }
+  Rng next() { return rng_.split(count_++); }
+
+ private:
+  bool training_ = false;
+  Rng rng_{0};
+  std::uint64_t count_ = 0;
+};
+
+template <class T>
+class Adapter;
+
+/// A module around one weight matrix, which may carry an adapter: then the module computes with
+/// weight + ΔW, and the adapter's parameters are listed under the module's name.
+template <class T>
+class Adaptable : public Module<T> {
+ public:
+  ~Adaptable() override;
+  /// @throws ValueError if the module has an adapter; ShapeError if the adapter is for another
+  /// shape.
+  void adapt(std::unique_ptr<Adapter<T>> adapter);
+  Adapter<T>* adapter() const { return adapter_.get(); }
+
+  Var<T> weight;
+
+ protected:
+  Adaptable();
+
+ private:
+  std::unique_ptr<Adapter<T>> adapter_;
+};
+
+/// y = x Wᵀ + b, W (out, in).
+template <class T>
+class Linear : public Adaptable<T> {
+ public:
+  /// Entries of W from N(0, std²), b = 0.
+  Linear(index_t in, index_t out, Rng rng, double std);
+  /// x (..., in) to (..., out).
+  Var<T> operator()(const Var<T>& x, Pass& pass) const;
+
+  Var<T> bias;
+};
+
+/// Rows of W (count, width) by number.
+template <class T>
+class Embedding : public Adaptable<T> {
+ public:
+  /// Entries of W from N(0, std²).
+  Embedding(index_t count, index_t width, Rng rng, double std);
+  /// ids of any shape to ids.shape() + (width). @throws ValueError on an id outside [0, count).
+  Var<T> operator()(const Tensor<std::int64_t>& ids) const;
+};
+
+/// (x - mean) / sqrt(var + eps) * weight + bias over the last axis.
+template <class T>
+class LayerNorm : public Module<T> {
+ public:
+  LayerNorm(index_t width, double eps);
+  Var<T> operator()(const Var<T>& x) const;
+  /// Of dropout(x, probability) + residual, in one pass.
+  Var<T> of_sum(const Var<T>& x, const Var<T>& residual, double probability, Pass& pass) const;
+
+  Var<T> weight, bias;
+
+ private:
+  double eps_;
+};
+
+extern template class Adaptable<float>;
+extern template class Adaptable<double>;
+extern template class Linear<float>;
+extern template class Linear<double>;
+extern template class Embedding<float>;
+extern template class Embedding<double>;
+extern template class LayerNorm<float>;
+extern template class LayerNorm<double>;
+
+}  // namespace parsimony

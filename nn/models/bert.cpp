@@ -1,0 +1,229 @@
+// BERT's forward pass: embeddings, layers of attention and two-layer maps with dropout, residual
+// and layer norm after each (post-norm), pooler and heads.
+#include <parsimony/bert.hpp>
+#include <parsimony/error.hpp>
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace parsimony {
+
+template <class T>
+BertLayer<T>::SelfAttention::SelfAttention(const BertConfig& c, const Rng& rng)
+    : query(c.hidden_size, c.hidden_size, rng.split("query"), c.initializer_range),
+      key(c.hidden_size, c.hidden_size, rng.split("key"), c.initializer_range),
+      value(c.hidden_size, c.hidden_size, rng.split("value"), c.initializer_range) {
+  this->child("query", query);
+  this->child("key", key);
+  this->child("value", value);
+}
+
+template <class T>
+BertLayer<T>::Output::Output(index_t in, const BertConfig& c, const Rng& rng)
+    : dense(in, c.hidden_size, rng.split("dense"), c.initializer_range),
+      norm(c.hidden_size, c.layer_norm_eps) {
+  this->child("dense", dense);
+  this->child("LayerNorm", norm);
+}
+
+template <class T>
+BertLayer<T>::Attention::Attention(const BertConfig& c, const Rng& rng)
+    : self(c, rng.split("self")), output(c.hidden_size, c, rng.split("output")) {
+  this->child("self", self);
+  this->child("output", output);
+}
+
+template <class T>
+BertLayer<T>::Intermediate::Intermediate(const BertConfig& c, const Rng& rng)
+    : dense(c.hidden_size, c.intermediate_size, rng.split("dense"), c.initializer_range) {
+  this->child("dense", dense);
+}
+
+template <class T>
+BertLayer<T>::BertLayer(const BertConfig& c, const Rng& rng)
+    : config_(c),
+      attention_(c, rng.split("attention")),
+      intermediate_(c, rng.split("intermediate")),
+      output_(c.intermediate_size, c, rng.split("output")) {
+  this->child("attention", attention_);
+  this->child("intermediate", intermediate_);
+  this->child("output", output_);
+}
+
+template <class T>
+Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask,
+                                Pass& pass) const {
+  const double drop = config_.hidden_dropout_prob;
+  const auto& self = attention_.self;
+  const Var<T> context = attention(self.query(x, pass), self.key(x, pass), self.value(x, pass),
+                                   config_.num_attention_heads, mask,
+                                   pass.dropout(config_.attention_probs_dropout_prob), pass.next());
+  const auto& out = attention_.output;
+  const Var<T> attended = out.norm.of_sum(out.dense(context, pass), x, drop, pass);
+  const Var<T> wide = gelu(intermediate_.dense(attended, pass));
+  return output_.norm.of_sum(output_.dense(wide, pass), attended, drop, pass);
+}
+
+template <class T>
+struct Bert<T>::Parts {
+  struct Embeddings : Module<T> {
+    Embeddings(const BertConfig& c, const Rng& rng)
+        : word(c.vocab_size, c.hidden_size, rng.split("word"), c.initializer_range),
+          position(c.max_position_embeddings, c.hidden_size, rng.split("position"),
+                   c.initializer_range),
+          type(c.type_vocab_size, c.hidden_size, rng.split("type"), c.initializer_range),
+          norm(c.hidden_size, c.layer_norm_eps) {
+      this->child("word_embeddings", word);
+      this->child("position_embeddings", position);
+      this->child("token_type_embeddings", type);
+      this->child("LayerNorm", norm);
+    }
+    Embedding<T> word, position, type;
+    LayerNorm<T> norm;
+  };
+  struct Encoder : Module<T> {
+    struct List : Module<T> {
+      void add(const std::string& name, Module<T>& module) { this->child(name, module); }
+    };
+    Encoder(const BertConfig& c, const Rng& rng) {
+      for (index_t i = 0; i < c.num_hidden_layers; ++i) {
+        layers.push_back(
+            std::make_unique<BertLayer<T>>(c, rng.split(static_cast<std::uint64_t>(i))));
+        list.add(std::to_string(i), *layers.back());
+      }
+      this->child("layer", list);
+    }
+    std::vector<std::unique_ptr<BertLayer<T>>> layers;
+    List list;
+  };
+  struct Pooler : Module<T> {
+    Pooler(const BertConfig& c, const Rng& rng)
+        : dense(c.hidden_size, c.hidden_size, rng.split("dense"), c.initializer_range) {
+      this->child("dense", dense);
+    }
+    Linear<T> dense;
+  };
+  struct Body : Module<T> {
+    Body(const BertConfig& c, bool with_pooler, const Rng& rng)
+        : embeddings(c, rng.split("embeddings")), encoder(c, rng.split("encoder")) {
+      this->child("embeddings", embeddings);
+      this->child("encoder", encoder);
+      if (with_pooler) {
+        pooler = std::make_unique<Pooler>(c, rng.split("pooler"));
+        this->child("pooler", *pooler);
+      }
+    }
+    Embeddings embeddings;
+    Encoder encoder;
+    std::unique_ptr<Pooler> pooler;
+  };
+  struct Transform : Module<T> {
+    Transform(const BertConfig& c, const Rng& rng)
+        : dense(c.hidden_size, c.hidden_size, rng.split("dense"), c.initializer_range),
+          norm(c.hidden_size, c.layer_norm_eps) {
+      this->child("dense", dense);
+      this->child("LayerNorm", norm);
+    }
+    Linear<T> dense;
+    LayerNorm<T> norm;
+  };
+  struct Predictions : Module<T> {
+    Predictions(const BertConfig& c, const Rng& rng) : transform(c, rng.split("transform")) {
+      bias = this->parameter("bias", Tensor<T>::zeros({c.vocab_size}));
+      this->child("transform", transform);
+    }
+    Var<T> bias;
+    Transform transform;
+  };
+  struct Cls : Module<T> {
+    Cls(const BertConfig& c, const Rng& rng) : predictions(c, rng.split("predictions")) {
+      this->child("predictions", predictions);
+    }
+    Predictions predictions;
+  };
+
+  Parts(const BertConfig& c, BertHead head, const Rng& rng)
+      : bert(c, head != BertHead::masked_lm, rng.split("bert")) {
+    if (head == BertHead::classifier) {
+      classifier = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels, rng.split("classifier"),
+                                               c.initializer_range);
+    }
+    if (head == BertHead::masked_lm) cls = std::make_unique<Cls>(c, rng.split("cls"));
+  }
+  Body bert;
+  std::unique_ptr<Linear<T>> classifier;
+  std::unique_ptr<Cls> cls;
+};
+
+template <class T>
+Bert<T>::Bert(const BertConfig& config, BertHead head, const Rng& rng)
+    : config_((config.check(), config)),
+      head_(head),
+      parts_(std::make_unique<Parts>(config_, head, rng)) {
+  this->child("bert", parts_->bert);
+  if (parts_->classifier) this->child("classifier", *parts_->classifier);
+  if (parts_->cls) this->child("cls", *parts_->cls);
+}
+
+template <class T>
+Bert<T>::~Bert() = default;
+
+template <class T>
+Var<T> Bert<T>::hidden(const TokenBatch& batch, Pass& pass) const {
+  const Shape& shape = batch.ids.shape();
+  if (shape.rank() != 2 || batch.type_ids.shape() != shape ||
+      (batch.mask.defined() && batch.mask.shape() != shape)) {
+    throw ShapeError(fmt::format(
+        "bert: expected ids, types and mask (batch, length); got {}, {}, {}", shape.str(),
+        batch.type_ids.shape().str(), batch.mask.defined() ? batch.mask.shape().str() : "no mask"));
+  }
+  const index_t length = shape[1];
+  if (length > config_.max_position_embeddings) {
+    throw ShapeError(
+        fmt::format("bert: expected at most {} tokens a sequence, the size of the "
+                    "position table; got {}",
+                    config_.max_position_embeddings, length));
+  }
+  Tensor<std::int64_t> positions({length});
+  for (index_t i = 0; i < length; ++i) positions.mutable_data()[i] = i;
+  const auto& e = parts_->bert.embeddings;
+  const Var<T> places = add(e.type(batch.type_ids), e.position(positions));
+  Var<T> x = e.norm(add(e.word(batch.ids), places));
+  x = dropout(x, pass.dropout(config_.hidden_dropout_prob), pass.next());
+  for (const auto& layer : parts_->bert.encoder.layers) x = (*layer)(x, batch.mask, pass);
+  return x;
+}
+
+template <class T>
+Var<T> Bert<T>::pooled(const Var<T>& hidden, Pass& pass) const {
+  if (!parts_->bert.pooler) throw ValueError("bert: this model has no pooler");
+  const Var<T> first = reshape(slice(hidden, 1, 0, 1), {hidden.dim(0), hidden.dim(2)});
+  return tanh(parts_->bert.pooler->dense(first, pass));
+}
+
+template <class T>
+Var<T> Bert<T>::logits(const TokenBatch& batch, Pass& pass) const {
+  if (!parts_->classifier) throw ValueError("bert: this model has no classification head");
+  const Var<T> features = pooled(hidden(batch, pass), pass);
+  const double p = pass.dropout(config_.hidden_dropout_prob);
+  return (*parts_->classifier)(dropout(features, p, pass.next()), pass);
+}
+
+template <class T>
+Var<T> Bert<T>::masked_logits(const TokenBatch& batch, const Tensor<std::int64_t>& places,
+                              Pass& pass) const {
+  if (!parts_->cls) throw ValueError("bert: this model has no masked-language-model head");
+  const Var<T> x = hidden(batch, pass);
+  const Var<T> rows = gather_rows(reshape(x, {x.dim(0) * x.dim(1), x.dim(2)}), places);
+  const auto& head = parts_->cls->predictions;
+  const Var<T> features = head.transform.norm(gelu(head.transform.dense(rows, pass)));
+  return linear(features, parts_->bert.embeddings.word.weight, head.bias);
+}
+
+template struct BertLayer<float>;
+template struct BertLayer<double>;
+template class Bert<float>;
+template class Bert<double>;
+
+}  // namespace parsimony
