@@ -3,6 +3,7 @@
 #pragma once
 
 #include <parsimony/adapter.hpp>
+#include <parsimony/batching.hpp>
 #include <parsimony/bert.hpp>
 #include <parsimony/claims.hpp>
 #include <parsimony/completion.hpp>
