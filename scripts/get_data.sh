@@ -21,6 +21,9 @@ there already.
   --zip FILE  use an ml-100k.zip that you have, and no network
   --help      this text
 
+The text tasks (STS-B, SST-2, CoLA, RTE, MRPC, QNLI, SICK) are not fetched: their licences and hosts
+differ. docs/text_data.md lists publishers, file names and row counts; put the files in DIR.
+
 Licence: GroupLens permits research use, asks to be acknowledged (Harper & Konstan 2015,
 doi:10.1145/2827872), and forbids commercial use and redistribution without permission; the README
 that comes with the data has the terms. This project does not ship it, and neither may you.
