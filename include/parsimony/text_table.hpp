@@ -31,7 +31,7 @@ struct TextFormat {
   std::vector<std::string> columns;
   /// Rows may have columns beyond the chosen ones (STS-B has 7 or 9).
   bool extra_columns = false;
-  /// Blank lines are rows of empty fields instead of nothing; not for JSONL.
+  /// Blank lines of TSV below the header are rows of empty fields instead of nothing.
   bool keep_blank_lines = false;
 };
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -126,7 +127,10 @@ bool has_header(const TextFormat& format, const std::vector<std::string>& first)
 template <class Rows>
 void read_rows(Rows rows, const TextFormat& format, TextTable& table) {
   std::vector<std::string> fields;
-  if (!rows.next(fields)) {
+  std::vector<index_t> blank;  // lines before the first that says how many columns there are
+  bool found = rows.next(fields);
+  for (; found && fields.empty(); found = rows.next(fields)) blank.push_back(rows.line());
+  if (!found) {
     throw InputError(fmt::format("{}: the file has only blank lines", table.file));
   }
   const index_t first_line = rows.line();
@@ -143,7 +147,12 @@ void read_rows(Rows rows, const TextFormat& format, TextTable& table) {
   if (format.extra_columns && !chosen.empty()) {
     needed = 1 + *std::max_element(chosen.begin(), chosen.end());
   }
-  if (table.has_names && !rows.next(fields)) return;
+  if (table.has_names) {
+    if (!rows.next(fields)) return;
+  } else {
+    table.rows.assign(blank.size(), std::vector<std::string>(chosen.size()));
+    table.lines = std::move(blank);
+  }
   do {
     if (fields.empty()) fields.resize(needed);  // a blank line that is kept
     if (format.extra_columns ? fields.size() < needed : fields.size() != needed) {
@@ -192,7 +201,8 @@ std::vector<std::size_t> choose_columns(const std::string& file,
                                         const std::vector<std::string>& names, std::size_t count) {
   std::vector<std::size_t> chosen;
   if (wanted.empty()) {
-    for (std::size_t i = 0; i < count; ++i) chosen.push_back(i);
+    chosen.resize(count);
+    std::iota(chosen.begin(), chosen.end(), std::size_t{0});
     return chosen;
   }
   for (const std::string& column : wanted) {

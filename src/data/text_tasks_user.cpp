@@ -77,6 +77,7 @@ TextTable read_labelled(const std::string& path, const UserTaskOptions& options)
   const std::vector<std::size_t> chosen = usual_columns(table);
   const auto keep = [&chosen](std::vector<std::string>& row) {
     std::vector<std::string> kept;
+    kept.reserve(chosen.size());
     for (const std::size_t c : chosen) kept.push_back(std::move(row[c]));
     row = std::move(kept);
   };

@@ -94,6 +94,7 @@ CsvTable read_csv(const std::string& path) { return parse_csv(path, read_file(pa
 CsvTable parse_csv(const std::string& name, std::string_view text) {
   CsvTable table;
   table.name_ = name;
+  if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
   detail::CsvScanner scanner(table.name_, text);
   std::vector<std::string> fields;
   if (!scanner.next(table.columns_)) scanner.fail("the file is empty");

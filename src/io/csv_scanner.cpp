@@ -10,7 +10,6 @@
 namespace parsimony::detail {
 
 CsvScanner::CsvScanner(const std::string& name, std::string_view text) : name_(name), text_(text) {
-  if (text_.substr(0, 3) == "\xEF\xBB\xBF") at_ = 3;
   const std::size_t nul = text_.find('\0');
   if (nul == std::string_view::npos) return;
   for (std::size_t i = 0; i < nul; ++i) line_ += text_[i] == '\n' ? 1 : 0;

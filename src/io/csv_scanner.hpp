@@ -11,7 +11,7 @@ namespace parsimony::detail {
 /// Keeps views of `name` and `text`, which must outlive it.
 class CsvScanner {
  public:
-  /// Skips a byte order mark. @throws InputError on a NUL byte, with its line.
+  /// `text` begins behind a byte order mark. @throws InputError on a NUL byte, with its line.
   CsvScanner(const std::string& name, std::string_view text);
 
   /// The next line that is not blank; false at the end. `line()` is where it began.

@@ -65,6 +65,8 @@ TEST_CASE("text table: CSV, RFC 4180", "[text]") {
   CHECK(read("a.csv", "\"x, y\",\"say \"\"z\"\"\"\n\"two\nlines\",w") ==
         "x, y|say \"z\";two\nlines|w");
   CHECK(read("a.csv", "\xef\xbb\xbf\"x\r\ny\",1\r\n\r\nz,2\r\n") == "x\r\ny|1;z|2");
+  // One byte order mark is skipped; a second is a character.
+  CHECK(read("a.csv", "\xef\xbb\xbf\xef\xbb\xbfx,1\n") == "\xef\xbb\xbfx|1");
   const TextTable table = parse_text_table("a.CSV", "text,label\n\"a\n\nb\",1\nc,2\n");
   CHECK(flat(table) == "a\n\nb|1;c|2");
   CHECK(table.lines == std::vector<index_t>{2, 5});
@@ -127,6 +129,9 @@ TEST_CASE("text table: rows of different lengths", "[text]") {
   blank.keep_blank_lines = true;
   CHECK(parse_text_table("a", "x\n\ny\n", blank).rows ==
         std::vector<std::vector<std::string>>{{"x"}, {""}, {"y"}});
+  CHECK(read("a", "\n\nx\ty\n\n", blank) == "|;|;x|y;|");
+  CHECK(read("a", "\ntext\tlabel\n\nx\ty\n", blank) == "|;x|y");
+  CHECK_THAT(error_of("a", "\n\n", blank), contains("only blank lines"));
 }
 
 TEST_CASE("text table: columns that are not there", "[text]") {
