@@ -218,6 +218,7 @@ std::vector<std::size_t> choose_columns(const std::string& file,
       if (found == names.end()) {
         const std::string near = nearest_name(column, names);
         std::vector<std::string> shown;
+        shown.reserve(names.size());
         for (const std::string& name : names) shown.push_back(printable(name));
         if (shown.size() > 20) shown.resize(20);
         throw InputError(
