@@ -93,4 +93,7 @@ class WordPieceTokenizer {
 void truncate_pair(std::vector<std::int32_t>& first, std::vector<std::int32_t>& second,
                    index_t room);
 
+/// Version of the Unicode tables that classes, lower case and accents come from, as "15.0.0".
+std::string unicode_version();
+
 }  // namespace parsimony

@@ -60,6 +60,7 @@ Command list_command();
 Command show_command();
 Command report_command();
 Command complete_command();
+Command tokenize_command();
 Command bench_command();
 Command doctor_command();
 

@@ -1,5 +1,6 @@
 // parsimony doctor: what this program was built with and what it finds on this machine.
 #include <parsimony/files.hpp>
+#include <parsimony/tokenizer.hpp>
 #include <parsimony/version.hpp>
 
 #include <algorithm>
@@ -72,6 +73,7 @@ void print_json(const Settings& s) {
   } else {
     object["gnuplot"] = gnuplot;
   }
+  object["unicode"] = unicode_version();
   object["determinism"] = determinism;
   nlohmann::ordered_json data = nlohmann::ordered_json::array();
   for (const DataSet& set : data_sets) {
@@ -107,6 +109,7 @@ void print_text(const Settings& s) {
   const std::string gnuplot = gnuplot_version();
   line("gnuplot",
        gnuplot.empty() ? "missing: figures get no pictures; install gnuplot-nox" : gnuplot);
+  line("Unicode", unicode_version() + " in the tokenizer");
   line("determinism", determinism);
   fmt::print("data sets\n");
   for (const DataSet& set : data_sets) {

@@ -1,12 +1,16 @@
 // Unicode for the tokenizer; see unicode.hpp.
 #include "text/unicode.hpp"
 
+#include <parsimony/tokenizer.hpp>
+
 #include <algorithm>
 #include <utility>
 
 #include <utf8proc.h>
 
 namespace parsimony {
+
+std::string unicode_version() { return utf8proc_unicode_version(); }
 
 namespace text {
 

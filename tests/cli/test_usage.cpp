@@ -30,7 +30,8 @@ TEST_CASE("cli: help on everything, with examples") {
   const Outcome top = probe({"--help"});
   CHECK(top.code == 0);
   CHECK_THAT(top.out, contains("Examples:"));
-  for (const char* command : {"run", "list", "show", "report", "complete", "bench", "doctor"}) {
+  for (const char* command :
+       {"run", "list", "show", "report", "complete", "tokenize", "bench", "doctor"}) {
     CHECK_THAT(top.out, contains(command));
     const Outcome o = probe({command, "--help"});
     CHECK(o.code == 0);

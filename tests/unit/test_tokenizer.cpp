@@ -118,6 +118,15 @@ TEST_CASE("tokenizer: pieces, ids and back") {
   CHECK_THROWS_AS(t.decode({-1}), ValueError);
 }
 
+TEST_CASE("tokenizer: marks that are kept stand in canonical order") {
+  // Two spacing marks of classes 224 and 216: the rare ones that accent stripping leaves.
+  const WordPieceTokenizer t(
+      {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##\u302E", "##\U0001D165"});
+  CHECK(t.ids("a\u302E\U0001D165") == Ids{5, 7, 6});
+  CHECK(t.ids("a\u302E\u0301\U0001D165") == Ids{5, 7, 6});
+  CHECK(t.ids("a\U0001D165\u302E") == Ids{5, 7, 6});
+}
+
 TEST_CASE("tokenizer: a pair and its types") {
   const auto t = tiny();
   const Encoding single = t.encode("un a");
