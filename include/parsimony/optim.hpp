@@ -81,6 +81,12 @@ std::vector<ParameterGroup<T>> one_group(NamedParameters<T> parameters, double w
   return {ParameterGroup<T>{std::move(parameters), 1.0, weight_decay}};
 }
 
+/// Scales the gradients so that their joint Frobenius norm is at most `max_norm`; returns the norm
+/// before. Parameters without a gradient count as 0.
+/// @throws ValueError unless max_norm > 0; NumericalError if the norm is not finite.
+template <class T>
+double clip_gradients(const NamedParameters<T>& parameters, double max_norm);
+
 /// w ← w - η (g + λw), or with heavy-ball momentum v ← μv + g + λw, w ← w - ηv.
 template <class T>
 class GradientDescent : public Optimizer<T> {

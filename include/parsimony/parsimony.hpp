@@ -23,6 +23,7 @@
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/optim.hpp>
+#include <parsimony/pretrain.hpp>
 #include <parsimony/ratings.hpp>
 #include <parsimony/report.hpp>
 #include <parsimony/rng.hpp>

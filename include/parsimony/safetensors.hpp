@@ -14,6 +14,8 @@ namespace parsimony {
 
 /// Type of the numbers of float tensors in a file.
 enum class FloatFormat { f32, f16, bf16 };
+/// "f32", "f16" or "bf16". @throws ValueError on another name.
+FloatFormat float_format(const std::string& name);
 
 /// Tensors by name, and the file's metadata. Held types are double (F64), float (F32, and F16 and
 /// BF16 once read), std::int64_t (I64, and I32, I16, I8, U32, U16 once read) and std::uint8_t (U8,

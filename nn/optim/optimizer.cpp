@@ -55,6 +55,24 @@ void Optimizer<T>::allocate_slots(const std::vector<std::string>& names) {
 }
 
 template <class T>
+double clip_gradients(const NamedParameters<T>& parameters, double max_norm) {
+  if (!(max_norm > 0)) {
+    throw ValueError(fmt::format("clip_gradients: expected a norm above 0; got {}", max_norm));
+  }
+  double sum = 0;
+  for (const auto& [name, var] : parameters) {
+    if (var.has_grad()) sum += dot(var.grad(), var.grad());
+  }
+  const double norm = std::sqrt(sum);
+  if (!std::isfinite(norm)) throw NumericalError("the norm of the gradient is not finite");
+  if (norm <= max_norm) return norm;
+  for (const auto& [name, var] : parameters) {
+    if (var.has_grad()) var.node()->grad = scale(var.grad(), max_norm / norm);
+  }
+  return norm;
+}
+
+template <class T>
 void Optimizer<T>::step() {
   double& count = *count_.mutable_data();
   count += 1;
@@ -155,7 +173,8 @@ double LinearSchedule::factor(index_t step) const {
   template class Optimizer<T>;       \
   template class GradientDescent<T>; \
   template class RmsProp<T>;         \
-  template class Adam<T>;
+  template class Adam<T>;            \
+  template double clip_gradients(const NamedParameters<T>&, double);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

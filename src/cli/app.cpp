@@ -103,10 +103,12 @@ CLI::App* add_command(CLI::App& app, const Command& command) {
     CLI::Option* added = sub->add_option(option.name, take, option.help);
     added->type_name(option.value)->required(option.required);
     if (list) {
-      // A positional list takes what follows; an option takes one value each time it is given.
+      // A positional list takes what follows; an option takes one value each time it is given,
+      // unless it says otherwise.
       const bool positional = option.name.compare(0, 1, "-") != 0;
-      added->allow_extra_args(positional)->expected(1, positional ? any_number : 1);
-      if (!positional) added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      const bool all = positional || option.many;
+      added->allow_extra_args(all)->expected(1, all ? any_number : 1);
+      if (!all) added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     }
   }
   // Details go below the options: a description would also show in the list of commands.
@@ -151,9 +153,9 @@ void check_command_word(const std::vector<Command>& commands, int argc, const ch
 }
 
 int run(int argc, const char* const* argv) {
-  const std::vector<Command> commands = {run_command(),    list_command(),     show_command(),
-                                         report_command(), complete_command(), tokenize_command(),
-                                         bench_command(),  doctor_command()};
+  const std::vector<Command> commands = {run_command(),      list_command(),     show_command(),
+                                         report_command(),   complete_command(), tokenize_command(),
+                                         pretrain_command(), bench_command(),    doctor_command()};
   CLI::App app(
       "Reproduces 'Compressible Dynamics in Deep Overparameterized Low-Rank Learning & "
       "Adaptation' (arXiv 2406.04112).",

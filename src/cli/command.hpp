@@ -41,6 +41,8 @@ struct Option {
   std::string help;
   Target target;
   bool required = false;
+  /// A list option that takes all values up to the next option, not one each time it is given.
+  bool many = false;
 };
 
 struct Command {
@@ -61,6 +63,7 @@ Command show_command();
 Command report_command();
 Command complete_command();
 Command tokenize_command();
+Command pretrain_command();
 Command bench_command();
 Command doctor_command();
 

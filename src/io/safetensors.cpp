@@ -36,6 +36,13 @@ const char* dtype_of() {
 
 }  // namespace
 
+FloatFormat float_format(const std::string& name) {
+  if (name == "f32") return FloatFormat::f32;
+  if (name == "f16") return FloatFormat::f16;
+  if (name == "bf16") return FloatFormat::bf16;
+  throw ValueError(fmt::format("format: expected f32, f16 or bf16; got '{}'", name));
+}
+
 // --- TensorMap -------------------------------------------------------------------------------
 
 template <class T>

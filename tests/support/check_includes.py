@@ -26,6 +26,7 @@ LAYERS = [
     {"autograd"},
     {"nn"},
     {"run"},
+    {"lm"},
     {"experiments"},
     {"cli"},
 ]

@@ -1,0 +1,79 @@
+// Pretraining of a BERT from plain text: a WordPiece vocabulary, packed sequences, and the masked
+// language model (Devlin et al. 2019) - 15 % of the tokens are predicted; of those 80 % are
+// replaced by [MASK], 10 % by a random token and 10 % left as they are, anew at every step.
+#pragma once
+
+#include <parsimony/bert.hpp>
+#include <parsimony/tokenizer.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace parsimony {
+
+/// Token sequences of one length, each cut from consecutive lines of one text: [CLS] A [SEP] or,
+/// where a line ends inside, [CLS] A [SEP] B [SEP] with type 1 for B.
+struct PackedCorpus {
+  index_t length = 0;
+  std::vector<std::int32_t> ids;       // (sequences, length)
+  std::vector<std::uint8_t> type_ids;  // (sequences, length)
+  index_t size() const { return length == 0 ? 0 : static_cast<index_t>(ids.size()) / length; }
+  index_t tokens() const { return static_cast<index_t>(ids.size()); }
+};
+
+/// @throws InputError on a file that is missing, not UTF-8 (naming the line) or has too little text
+/// for one sequence; ValueError unless length >= 8.
+PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<std::string>& files,
+                         index_t length);
+
+/// A batch with the places that are to be predicted and what stood there.
+struct MaskedBatch {
+  TokenBatch tokens;
+  Tensor<std::int64_t> places;  // in the flattened batch
+  Tensor<std::int64_t> labels;  // (places)
+};
+
+/// Masks the given sequences: `share` of their ordinary tokens, at least one a batch. A pure
+/// function of its arguments.
+MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
+                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng);
+
+struct PretrainOptions {
+  std::vector<std::string> corpus;  // text files, a paragraph a line
+  std::string size = "tiny";        // BertConfig::sized
+  std::string out;                  // a run folder; the model goes to OUT/model
+  std::string vocab;                // model folder or vocabulary file; "": learned from the corpus
+  index_t vocab_size = 8192;
+  bool cased = false;
+  index_t steps = 20000;
+  index_t batch = 64;
+  index_t length = 128;
+  double learning_rate = 1e-3;
+  double warmup = 0.05;  // share of the steps
+  double weight_decay = 0.01;
+  double clip = 1.0;     // largest norm of the gradient; 0: none
+  double dropout = 0.1;  // while pretraining; the saved config keeps 0.1
+  double masked = 0.15;
+  double held_out = 0.02;  // share of the sequences
+  index_t eval_every = 500;
+  std::string format = "f32";  // of the saved weights: f32, f16, bf16
+  std::uint64_t seed = 0;
+  bool resume = false;
+  bool quiet = false;
+  double checkpoint_seconds = 60;
+};
+
+struct PretrainResult {
+  double loss = 0, accuracy = 0;  // held out, at the end
+  double tokens_per_second = 0;
+  std::string model;  // the model folder
+};
+
+/// Runs or resumes; bit-exact after a kill at any moment. metrics.csv has the curve of held-out
+/// loss and accuracy, the training loss and the tokens per second.
+/// @throws InputError, ValueError on bad input before anything is written; NumericalError on
+/// divergence; Interrupted after saving; IoError.
+PretrainResult pretrain(const PretrainOptions& options);
+
+}  // namespace parsimony

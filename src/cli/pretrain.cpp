@@ -1,0 +1,89 @@
+// parsimony pretrain: a BERT from plain text.
+#include <parsimony/pretrain.hpp>
+#include <parsimony/run.hpp>
+
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.hpp"
+
+namespace parsimony::cli {
+
+namespace {
+
+struct Settings {
+  PretrainOptions pretrain;
+  int threads = threads_unset;
+  bool json = false;
+};
+
+int run(Settings& s) {
+  apply_threads(s.threads);
+  install_interrupt_handler();
+  const PretrainResult r = pretrain(s.pretrain);
+  if (r.model.empty()) return 0;  // finished before; the run has said so
+  if (s.json) {
+    fmt::print("{}\n", nlohmann::ordered_json{{"held_out_loss", r.loss},
+                                              {"held_out_accuracy", r.accuracy},
+                                              {"tokens_per_second", r.tokens_per_second},
+                                              {"model", r.model}}
+                           .dump(2));
+  } else {
+    fmt::print(
+        "held-out loss      {:.4f}\nheld-out accuracy  {:.4f}\ntokens per second  {:.0f}\n"
+        "model              {}\n",
+        r.loss, r.accuracy, r.tokens_per_second, r.model);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command pretrain_command() {
+  auto s = std::make_shared<Settings>();
+  PretrainOptions& o = s->pretrain;
+  Command c;
+  c.name = "pretrain";
+  c.summary = "Train a BERT from plain text (masked language model)";
+  c.details =
+      "Learns a WordPiece vocabulary (unless --vocab gives one), packs the text into sequences and "
+      "trains the masked language model. OUT is a run folder with metrics.csv and the loss curve; "
+      "OUT/model is a Hugging Face folder that finetune and transformers read. A run that is "
+      "stopped, even by kill -9, goes on with --resume to the same bits.";
+  c.examples = {
+      "parsimony pretrain --corpus books.txt news.txt --size tiny --out runs/tiny",
+      "parsimony pretrain --corpus books.txt --size mini --steps 40000 --lr 5e-4 --out runs/mini",
+      "parsimony pretrain --corpus books.txt --size tiny --out runs/tiny --resume"};
+  c.options = {
+      {"--corpus", "FILE", "text files (UTF-8), a paragraph a line", &o.corpus, true, true},
+      {"--size", "SIZE", "tiny (2 layers x 128), mini (4 x 256), small (4 x 512), base", &o.size},
+      {"--out", "DIR", "run folder; the model goes to DIR/model", &o.out, true},
+      {"--vocab", "PATH", "model folder or vocab.txt to use instead of a new vocabulary", &o.vocab},
+      {"--vocab-size", "N", "size of a new vocabulary (8192)", &o.vocab_size},
+      {"--cased", "", "keep capitals and accents", &o.cased},
+      {"--steps", "N", "updates (20000)", &o.steps},
+      {"--batch", "N", "sequences an update (64)", &o.batch},
+      {"--length", "N", "tokens a sequence (128)", &o.length},
+      {"--lr", "X", "learning rate after warm-up (1e-3)", &o.learning_rate},
+      {"--warmup", "X", "share of the steps that the rate rises (0.05); then it falls to 0",
+       &o.warmup},
+      {"--weight-decay", "X", "AdamW's, on matrices (0.01)", &o.weight_decay},
+      {"--clip", "X", "largest norm of the gradient (1); 0: no limit", &o.clip},
+      {"--dropout", "X", "while pretraining (0.1)", &o.dropout},
+      {"--masked", "X", "share of the tokens that are predicted (0.15)", &o.masked},
+      {"--held-out", "X", "share of the sequences kept for evaluation (0.02)", &o.held_out},
+      {"--eval-every", "N", "steps between evaluations (500)", &o.eval_every},
+      {"--format", "F", "of the saved weights: f32, f16 or bf16 (f32)", &o.format},
+      {"--seed", "N", "seed (0)", &o.seed},
+      {"--resume", "", "go on with the run in DIR", &o.resume},
+      {"--checkpoint-seconds", "S", "time between checkpoints (60)", &o.checkpoint_seconds},
+      threads_option(&s->threads),
+      json_option(&s->json),
+      quiet_option(&o.quiet)};
+  c.action = [s] { return run(*s); };
+  return c;
+}
+
+}  // namespace parsimony::cli

@@ -1,0 +1,136 @@
+// From text files to packed, masked sequences.
+#include <parsimony/error.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/pretrain.hpp>
+#include <parsimony/strings.hpp>
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+namespace parsimony {
+
+namespace {
+
+/// Lines of a file as ids, one after the other; starts[i] is where line i begins.
+struct Lines {
+  std::vector<std::int32_t> ids;
+  std::vector<std::size_t> starts;
+};
+
+Lines read_lines(const WordPieceTokenizer& tokenizer, const std::string& path) {
+  const std::string text = read_file(path);
+  const std::size_t bad = find_invalid_utf8(text);
+  if (bad != std::string_view::npos) {
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<long>(bad), '\n');
+    throw InputError(fmt::format("'{}': line {}: expected UTF-8", path, line));
+  }
+  Lines out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::size_t before = out.ids.size();
+    tokenizer.append_ids(std::string_view(text).substr(at, end - at), out.ids);
+    if (out.ids.size() > before) out.starts.push_back(before);
+    at = end + 1;
+  }
+  return out;
+}
+
+/// Appends one sequence of ids [first, first + room), cut in two at `split` where that is inside.
+void append(PackedCorpus& out, const WordPieceTokenizer& t, const Lines& lines, std::size_t first,
+            std::size_t split, std::size_t room) {
+  std::uint8_t type = 0;
+  const auto put = [&](std::int32_t id) {
+    out.ids.push_back(id);
+    out.type_ids.push_back(type);
+  };
+  put(t.cls_id());
+  for (std::size_t i = first; i < first + room; ++i) {
+    if (i == split && i > first) {
+      put(t.sep_id());
+      type = 1;
+    }
+    put(lines.ids[i]);
+  }
+  put(t.sep_id());
+}
+
+}  // namespace
+
+PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<std::string>& files,
+                         index_t length) {
+  if (length < 8) throw ValueError(fmt::format("length: expected at least 8; got {}", length));
+  PackedCorpus out;
+  out.length = length;
+  for (const std::string& path : files) {
+    const Lines lines = read_lines(tokenizer, path);
+    const auto whole = static_cast<std::size_t>(length);
+    std::size_t at = 0;
+    while (true) {
+      // The line that begins nearest to the middle parts the sequence, if one begins inside.
+      const std::size_t middle = at + whole / 2;
+      const auto after = std::lower_bound(lines.starts.begin(), lines.starts.end(), middle);
+      std::size_t split = after == lines.starts.end() ? lines.ids.size() : *after;
+      if (after != lines.starts.begin() &&
+          (split >= at + whole - 3 || middle - *(after - 1) < split - middle)) {
+        split = *(after - 1);
+      }
+      const bool pair = split > at && split < at + whole - 3;
+      const std::size_t room = whole - (pair ? 3 : 2);
+      if (at + room > lines.ids.size()) break;
+      append(out, tokenizer, lines, at, pair ? split : lines.ids.size(), room);
+      at += room;
+    }
+  }
+  if (out.size() == 0) {
+    throw InputError(
+        fmt::format("corpus: expected text for at least one sequence of {} tokens; got less in {}",
+                    length, fmt::join(files, ", ")));
+  }
+  return out;
+}
+
+MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
+                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng) {
+  const auto count = static_cast<index_t>(rows.size());
+  const index_t length = corpus.length;
+  MaskedBatch out;
+  out.tokens.ids = Tensor<std::int64_t>({count, length});
+  out.tokens.type_ids = Tensor<std::int64_t>({count, length});
+  std::int64_t* ids = out.tokens.ids.mutable_data();
+  std::int64_t* types = out.tokens.type_ids.mutable_data();
+  std::vector<index_t> candidates;
+  for (index_t b = 0; b < count; ++b) {
+    const index_t from = rows[static_cast<std::size_t>(b)] * length;
+    for (index_t i = 0; i < length; ++i) {
+      const std::int32_t id = corpus.ids[static_cast<std::size_t>(from + i)];
+      ids[b * length + i] = id;
+      types[b * length + i] = corpus.type_ids[static_cast<std::size_t>(from + i)];
+      if (!tokenizer.is_special(id)) candidates.push_back(b * length + i);
+    }
+  }
+  if (candidates.empty()) throw InputError("corpus: expected ordinary tokens; got none in a batch");
+  Rng draw = rng;
+  const auto available = static_cast<index_t>(candidates.size());
+  const auto wanted = static_cast<index_t>(share * static_cast<double>(available));
+  const std::vector<index_t> chosen =
+      draw.choose(available, std::min(available, std::max<index_t>(1, wanted)));
+  const auto predicted = static_cast<index_t>(chosen.size());
+  out.places = Tensor<std::int64_t>({predicted});
+  out.labels = Tensor<std::int64_t>({predicted});
+  for (index_t i = 0; i < predicted; ++i) {
+    const index_t place = candidates[static_cast<std::size_t>(chosen[static_cast<std::size_t>(i)])];
+    out.places.mutable_data()[i] = place;
+    out.labels.mutable_data()[i] = ids[place];
+    const double u = draw.uniform();
+    if (u < 0.8) {
+      ids[place] = tokenizer.mask_id();
+    } else if (u < 0.9) {
+      ids[place] = draw.below(tokenizer.size());
+    }
+  }
+  return out;
+}
+
+}  // namespace parsimony
