@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/gemm_avx512.hpp"
 #include "kernels/parallel.hpp"
 
 namespace parsimony::kernels {
@@ -63,12 +64,17 @@ void pack_transposed(const T* b, std::int64_t ldb, std::int64_t n, std::int64_t 
 /// A product below this m n k is not worth waking a thread: 160³ takes about 0.1 ms on one core.
 constexpr std::int64_t gemm_threshold = 160 * 160 * 160;
 
+// Our own kernels where the build has them; they choose how to share the work. For the rest,
 // OpenBLAS would thread products from 64³ on, where its barrier costs more than it saves, so the
 // choice is ours: one thread, or the longer side of c in one block a thread.
 template <class T>
 void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha,
               const T* a, std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c,
               std::int64_t ldc) {
+  const bool alone = omp_in_parallel() != 0 || m * n * k < gemm_threshold || std::max(m, n) < 32;
+  const int threads = alone ? 1 : num_threads();
+  const Product<T> product{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
+  if (gemm_avx512(product, threads)) return;
   if (omp_in_parallel() != 0) {
     call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     return;
@@ -80,8 +86,7 @@ void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::i
     threaded(trans_a, false, m, n, k, alpha, a, lda, packed.data(), n, beta, c, ldc);
     return;
   }
-  const int threads = num_threads();
-  if (threads == 1 || m * n * k < gemm_threshold || std::max(m, n) < 32) {
+  if (threads == 1) {
     const BlasThreads one(1);
     call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     return;

@@ -1,4 +1,5 @@
-// General matrix product over row-major spans; the only door to BLAS.
+// General matrix product over row-major spans, by our own AVX-512 kernels or by OpenBLAS; the only
+// door to BLAS. An entry has the same bits for any number of threads.
 #pragma once
 
 #include <cstdint>

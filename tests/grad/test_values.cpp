@@ -239,3 +239,32 @@ TEST_CASE("values and gradients have the same bits for one thread and for severa
   }
   set_num_threads(before);
 }
+
+TEMPLATE_TEST_CASE("a matrix product has the same bits for any number of threads", "[grad]", float,
+                   double) {
+  const int before = num_threads();
+  struct Sizes {
+    index_t m, n, k;
+  };
+  // Shared by rows and by columns, several blocks of k and of n, few columns, few rows.
+  for (const Sizes s : {Sizes{301, 170, 700}, Sizes{40, 900, 200}, Sizes{2048, 8, 400},
+                        Sizes{8, 2048, 400}, Sizes{200, 8, 3000}}) {
+    for (const bool trans_a : {false, true}) {
+      for (const bool trans_b : {false, true}) {
+        const auto run = [&](int threads) {
+          set_num_threads(threads);
+          Rng rng(4);
+          const Var<TestType> a(rng.normal<TestType>(trans_a ? Shape{s.k, s.m} : Shape{s.m, s.k}));
+          const Var<TestType> b(rng.normal<TestType>(trans_b ? Shape{s.n, s.k} : Shape{s.k, s.n}));
+          return matmul(a, b, trans_a, trans_b).value().to_vector();
+        };
+        const auto one = run(1);
+        for (const int threads : {2, 3}) {
+          CAPTURE(threads, s.m, s.n, s.k, trans_a, trans_b);
+          CHECK(one == run(threads));
+        }
+      }
+    }
+  }
+  set_num_threads(before);
+}

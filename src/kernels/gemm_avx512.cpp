@@ -1,0 +1,400 @@
+// Matrix products for AVX-512: register tiles of up to 14 rows by two vectors of columns, fed from
+// packed blocks that stay in the caches.
+//
+// op(b) is packed in blocks of k_block x n_block (half the L2 cache), as panels two vectors wide;
+// the threads of a product pack a block together and then share it, each working on rows of its
+// own. Rows of op(a) are read where they are or, when a tile is used often, from a copy in the L1
+// cache. Edges need no padding: every height has its kernel, the last vector of a row its mask.
+//
+// Every entry of c is the sum over p of a(i, p) b(p, j) in ascending p, one fused multiply-add
+// each, in blocks of k that depend on k alone. So its bits depend neither on the tile it falls
+// into nor on the number of threads.
+#include "kernels/gemm_avx512.hpp"
+
+#ifdef __AVX512F__
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include <immintrin.h>
+
+#include "kernels/parallel.hpp"
+
+namespace parsimony::kernels {
+
+namespace {
+
+using std::int64_t;
+
+/// The operations on one 64-byte vector; a mask has one bit a lane.
+template <class T>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  using Vec = __m512;
+  using Mask = __mmask16;
+  static constexpr int count = 16;
+  static Vec zero() { return _mm512_setzero_ps(); }
+  static Vec all(float x) { return _mm512_set1_ps(x); }
+  static Vec load(const float* x) { return _mm512_loadu_ps(x); }
+  static Vec load(const float* x, Mask m) { return _mm512_maskz_loadu_ps(m, x); }
+  static void store(float* x, Vec v) { _mm512_storeu_ps(x, v); }
+  static void store(float* x, Vec v, Mask m) { _mm512_mask_storeu_ps(x, m, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+  static Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+  static Vec pick(Vec a, const int* lanes, Vec b) {
+    return _mm512_permutex2var_ps(a, _mm512_loadu_si512(lanes), b);
+  }
+  using Index = int;
+};
+
+template <>
+struct Lanes<double> {
+  using Vec = __m512d;
+  using Mask = __mmask8;
+  static constexpr int count = 8;
+  static Vec zero() { return _mm512_setzero_pd(); }
+  static Vec all(double x) { return _mm512_set1_pd(x); }
+  static Vec load(const double* x) { return _mm512_loadu_pd(x); }
+  static Vec load(const double* x, Mask m) { return _mm512_maskz_loadu_pd(m, x); }
+  static void store(double* x, Vec v) { _mm512_storeu_pd(x, v); }
+  static void store(double* x, Vec v, Mask m) { _mm512_mask_storeu_pd(x, m, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_pd(a, b, c); }
+  static Vec mul(Vec a, Vec b) { return _mm512_mul_pd(a, b); }
+  static Vec pick(Vec a, const long long* lanes, Vec b) {
+    return _mm512_permutex2var_pd(a, _mm512_loadu_si512(lanes), b);
+  }
+  using Index = long long;
+};
+
+template <class T>
+typename Lanes<T>::Mask first_lanes(int64_t n) {
+  constexpr int lanes = Lanes<T>::count;
+  return static_cast<typename Lanes<T>::Mask>(n >= lanes ? (1U << lanes) - 1 : (1U << n) - 1);
+}
+
+constexpr int tile_rows = 14;     ///< 28 sums, two vectors of b and one of a: 31 registers
+constexpr int64_t k_block = 384;  ///< a panel of op(b) about fills the L1 cache
+constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
+template <class T>
+constexpr int64_t panel = 2 * Lanes<T>::count;  ///< columns of a panel of op(b)
+template <class T>
+constexpr int64_t n_block = 512 * 1024 / k_block / static_cast<int64_t>(sizeof(T));
+
+/// Where rows of op(a) are: entry (i, p) at data[i * row + p * column].
+template <class T>
+struct Rows {
+  const T* data;
+  int64_t row, column;
+};
+
+/// c (height, columns) = alpha a b + beta c for one tile; row p of b at b + p * ldb, `last` the
+/// lanes of its last vector that exist.
+template <class T, int height, int vectors>
+void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, T* c, int64_t ldc,
+          typename Lanes<T>::Mask last) {
+  using V = Lanes<T>;
+  typename V::Vec sum[height][vectors];
+  for (int i = 0; i < height; ++i) {
+    for (int v = 0; v < vectors; ++v) sum[i][v] = V::zero();
+  }
+  // One pointer for three rows: the other two are in reach of an address with an index.
+  constexpr int bases = (height + 2) / 3;
+  const T* at[bases];
+  for (int i = 0; i < bases; ++i) at[i] = a.data + 3 * i * a.row;
+  for (int64_t p = 0; p < k; ++p) {
+    typename V::Vec right[vectors];
+    for (int v = 0; v + 1 < vectors; ++v) right[v] = V::load(b + v * V::count);
+    right[vectors - 1] = V::load(b + (vectors - 1) * V::count, last);
+    b += ldb;
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i) {
+      const typename V::Vec left = V::all(at[i / 3][i % 3 * a.row]);
+      for (int v = 0; v < vectors; ++v) sum[i][v] = V::fma(left, right[v], sum[i][v]);
+    }
+    for (int i = 0; i < bases; ++i) at[i] += a.column;
+  }
+  const typename V::Vec by = V::all(alpha);
+  const typename V::Vec keep = V::all(beta);
+#pragma GCC unroll 16
+  for (int i = 0; i < height; ++i) {
+    T* row = c + i * ldc;
+    for (int v = 0; v < vectors; ++v) {
+      const typename V::Mask lanes = v + 1 < vectors ? first_lanes<T>(V::count) : last;
+      typename V::Vec value = V::mul(by, sum[i][v]);
+      if (beta != T(0)) value = V::fma(keep, V::load(row + v * V::count, lanes), value);
+      V::store(row + v * V::count, value, lanes);
+    }
+  }
+}
+
+template <class T>
+using Tile = void (*)(int64_t, Rows<T>, const T*, int64_t, T, T, T*, int64_t,
+                      typename Lanes<T>::Mask);
+
+template <class T, int vectors, int... heights>
+constexpr std::array<Tile<T>, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
+  return {tile<T, heights + 1, vectors>...};
+}
+
+/// The kernel of a height, 1 to tile_rows, and of one or two vectors.
+template <class T>
+Tile<T> tile_for(int64_t height, bool two) {
+  using Heights = std::make_integer_sequence<int, tile_rows>;
+  static constexpr auto one_vector = tiles_of<T, 1>(Heights{});
+  static constexpr auto two_vectors = tiles_of<T, 2>(Heights{});
+  return (two ? two_vectors : one_vector)[static_cast<std::size_t>(height - 1)];
+}
+
+/// A block of a square matrix, as many rows as lanes, transposed: exchanges ever smaller corners.
+template <class T>
+void transpose(typename Lanes<T>::Vec (&x)[Lanes<T>::count]) {
+  using V = Lanes<T>;
+  constexpr int n = V::count;
+#pragma GCC unroll 4
+  for (int half = n / 2; half > 0; half /= 2) {
+    typename V::Index upper[n], lower[n];
+    for (int l = 0; l < n; ++l) {
+      upper[l] = (l & half) == 0 ? l : l - half + n;
+      lower[l] = (l & half) == 0 ? l + half : l + n;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) {
+      if ((i & half) != 0) continue;
+      const typename V::Vec u = x[i];
+      x[i] = V::pick(u, upper, x[i + half]);
+      x[i + half] = V::pick(u, lower, x[i + half]);
+    }
+  }
+}
+
+/// Panel of op(b) with `width` columns from column j, rows p to p + depth, to out (depth, panel).
+template <class T>
+void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_t depth, T* out) {
+  using V = Lanes<T>;
+  constexpr int n = V::count;
+  if (!s.trans_b) {
+    const T* from = s.b + p * s.ldb + j;
+    const auto first = first_lanes<T>(width);
+    const auto second = first_lanes<T>(std::max<int64_t>(width - n, 0));
+    for (int64_t i = 0; i < depth; ++i, from += s.ldb, out += panel<T>) {
+      V::store(out, V::load(from, first));
+      V::store(out + n, V::load(from + n, second));
+    }
+    return;
+  }
+  for (int64_t v = 0; v < width; v += n) {
+    for (int64_t i = 0; i < depth; i += n) {
+      const T* from = s.b + (j + v) * s.ldb + p + i;
+      const auto lanes = first_lanes<T>(depth - i);
+      typename V::Vec block[n];
+#pragma GCC unroll 16
+      for (int r = 0; r < n; ++r) {
+        block[r] = v + r < width ? V::load(from + r * s.ldb, lanes) : V::zero();
+      }
+      transpose<T>(block);
+      T* to = out + i * panel<T> + v;
+#pragma GCC unroll 16
+      for (int r = 0; r < n; ++r) {
+        if (i + r < depth) V::store(to + r * panel<T>, block[r]);
+      }
+    }
+  }
+}
+
+/// `height` rows of op(a) from row i, entries p to p + depth, copied side by side.
+template <class T>
+Rows<T> pack_rows(const Product<T>& s, int64_t i, int64_t height, int64_t p, int64_t depth,
+                  T* out) {
+  using V = Lanes<T>;
+  if (!s.trans_a) {
+    constexpr int64_t row = k_block + 16;  // not a power of two: rows fall into different sets
+    for (int64_t r = 0; r < height; ++r) {
+      const T* from = s.a + (i + r) * s.lda + p;
+      for (int64_t q = 0; q < depth; q += V::count) {
+        V::store(out + r * row + q, V::load(from + q, first_lanes<T>(depth - q)));
+      }
+    }
+    return {out, row, 1};
+  }
+  constexpr int64_t row = 16;
+  const auto first = first_lanes<T>(height);
+  const auto second = first_lanes<T>(std::max<int64_t>(height - V::count, 0));
+  const T* from = s.a + p * s.lda + i;
+  for (int64_t q = 0; q < depth; ++q, from += s.lda) {
+    V::store(out + q * row, V::load(from, first));
+    if (V::count < tile_rows) V::store(out + q * row + V::count, V::load(from + V::count, second));
+  }
+  return {out, 1, row};
+}
+
+/// Memory of a thread for packed blocks: grows to the largest use and stays.
+template <class T>
+T* scratch(std::vector<T>& memory, int64_t count) {
+  constexpr std::size_t line = 64;
+  const std::size_t needed = static_cast<std::size_t>(count) + line / sizeof(T);
+  if (memory.size() < needed) memory.resize(needed);
+  const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+  return memory.data() + (line - address % line) % line / sizeof(T);
+}
+
+int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+template <class T>
+struct Plan {
+  int64_t tiles;     ///< tiles of rows, heights equal but for one row
+  int64_t n_blocks;  ///< blocks of columns, a multiple of the panel but for the last
+  int64_t n_size;
+  int64_t k_blocks;
+  bool pack_a, pack_b;
+};
+
+template <class T>
+Plan<T> plan(const Product<T>& s) {
+  Plan<T> it;
+  it.tiles = blocks_of(s.m, tile_rows);
+  const int64_t panels = blocks_of(s.n, panel<T>);
+  it.n_blocks = blocks_of(s.n, n_block<T>);
+  it.n_size = blocks_of(panels, it.n_blocks) * panel<T>;
+  it.n_blocks = blocks_of(s.n, it.n_size);
+  it.k_blocks = blocks_of(s.k, k_block);
+  it.pack_a = panels > 3;
+  it.pack_b = s.trans_b || it.tiles > 3;
+  return it;
+}
+
+/// Member t of a team of `count` threads; `packed` is room for two blocks of op(b), shared.
+template <class T>
+void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T* packed) {
+  thread_local std::vector<T> memory;
+  constexpr int64_t tile_room = 16 * (k_block + 16);  // enough for either layout of pack_rows
+  T* copy = plan.pack_a ? scratch(memory, tile_room * group_max) : nullptr;
+  const int64_t first_tile = plan.tiles * t / count;
+  const int64_t last_tile = plan.tiles * (t + 1) / count;
+  for (int64_t jb = 0; jb < plan.n_blocks; ++jb) {
+    const int64_t j0 = jb * plan.n_size;
+    const int64_t panels = blocks_of(std::min(plan.n_size, s.n - j0), panel<T>);
+    for (int64_t pb = 0; pb < plan.k_blocks; ++pb) {
+      const int64_t p0 = s.k * pb / plan.k_blocks;
+      const int64_t depth = s.k * (pb + 1) / plan.k_blocks - p0;
+      T* block = packed + (jb * plan.k_blocks + pb) % 2 * (k_block * plan.n_size);
+      if (plan.pack_b) {
+        for (int64_t j = panels * t / count; j < panels * (t + 1) / count; ++j) {
+          const int64_t column = j0 + j * panel<T>;
+          pack_panel(s, column, std::min(panel<T>, s.n - column), p0, depth,
+                     block + j * panel<T> * depth);
+        }
+        // No second barrier after the tiles: the next block goes to the other half, and whoever
+        // packs the one after it has passed the next barrier.
+        if (count > 1) {
+#pragma omp barrier
+        }
+      }
+      const T beta = pb == 0 ? s.beta : T(1);
+      // A block that fits into the L1 cache need not be shared out: rows of c in one go.
+      const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
+      const int64_t group = small ? 1 : group_max;
+      for (int64_t g = first_tile; g < last_tile; g += group) {
+        Rows<T> rows[group_max];
+        for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
+          const int64_t row = s.m * i / plan.tiles;
+          const int64_t height = s.m * (i + 1) / plan.tiles - row;
+          rows[i - g] = plan.pack_a
+                            ? pack_rows(s, row, height, p0, depth, copy + (i - g) * tile_room)
+                        : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
+                                    : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
+        }
+        for (int64_t j = 0; j < panels; ++j) {
+          const int64_t column = j0 + j * panel<T>;
+          const int64_t width = std::min(panel<T>, s.n - column);
+          const bool two = width > Lanes<T>::count;
+          const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
+          for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
+            const int64_t row = s.m * i / plan.tiles;
+            const int64_t height = s.m * (i + 1) / plan.tiles - row;
+            tile_for<T>(height, two)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb, s.alpha,
+                                     beta, s.c + row * s.ldc + column, s.ldc,
+                                     first_lanes<T>(two ? width - Lanes<T>::count : width));
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Two blocks of packed op(b), of the calling thread.
+template <class T>
+T* block_memory(const Plan<T>& plan) {
+  thread_local std::vector<T> memory;
+  return plan.pack_b ? scratch(memory, 2 * k_block * plan.n_size) : nullptr;
+}
+
+template <class T>
+void one_thread(const Product<T>& s) {
+  const Plan<T> it = plan(s);
+  work(s, it, 0, 1, block_memory(it));
+}
+
+/// c = beta c, for k = 0.
+template <class T>
+void scale(const Product<T>& s) {
+  for (int64_t i = 0; i < s.m; ++i) {
+    for (int64_t j = 0; j < s.n; ++j) {
+      T& x = s.c[i * s.ldc + j];
+      x = s.beta == T(0) ? T(0) : s.beta * x;
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+bool gemm_avx512(const Product<T>& s, int threads) {
+  if (s.m <= 0 || s.n <= 0) return true;
+  if (s.k <= 0) {
+    scale(s);
+    return true;
+  }
+  const Plan<T> it = plan(s);
+  const int64_t panels = blocks_of(s.n, panel<T>);
+  const auto team = static_cast<int>(std::min<int64_t>(threads, std::max(it.tiles, panels)));
+  if (team <= 1) {
+    work(s, it, 0, 1, block_memory(it));
+  } else if (it.tiles >= panels || it.tiles >= 4 * team) {
+    T* packed = block_memory(it);
+#pragma omp parallel num_threads(team)
+    work(s, it, omp_get_thread_num(), omp_get_num_threads(), packed);
+  } else {
+#pragma omp parallel num_threads(team)
+    {
+      const int64_t first = panels * omp_get_thread_num() / omp_get_num_threads() * panel<T>;
+      const int64_t last =
+          std::min(s.n, panels * (omp_get_thread_num() + 1) / omp_get_num_threads() * panel<T>);
+      Product<T> mine = s;
+      mine.n = last - first;
+      mine.b += first * (s.trans_b ? s.ldb : 1);
+      mine.c += first;
+      if (mine.n > 0) one_thread(mine);
+    }
+  }
+  return true;
+}
+
+#else
+
+namespace parsimony::kernels {
+
+template <class T>
+bool gemm_avx512(const Product<T>&, int) {
+  return false;
+}
+
+#endif
+
+template bool gemm_avx512<float>(const Product<float>&, int);
+template bool gemm_avx512<double>(const Product<double>&, int);
+
+}  // namespace parsimony::kernels
