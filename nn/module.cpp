@@ -56,6 +56,15 @@ void Module<T>::child(const std::string& name, Module& module) {
   children_.emplace_back(name, &module);
 }
 
+template <class T>
+void Module<T>::drop_child(const std::string& name) {
+  for (auto it = children_.begin(); it != children_.end(); ++it) {
+    if (it->first != name) continue;
+    children_.erase(it);
+    return;
+  }
+}
+
 template class Module<float>;
 template class Module<double>;
 

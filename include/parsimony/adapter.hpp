@@ -7,6 +7,7 @@
 
 #include <parsimony/deep_linear.hpp>
 #include <parsimony/layers.hpp>
+#include <parsimony/optim.hpp>
 
 #include <functional>
 #include <map>
@@ -126,6 +127,66 @@ class GradientProbe : public Adapter<T> {
   Var<T> token_;  // makes backward come here where the input needs no gradient
   std::shared_ptr<TopSingular<T>> result_;
 };
+
+/// A layer of a model that an adapter goes to.
+template <class T>
+struct AdapterTarget {
+  std::string name;  // of the module: "bert.encoder.layer.0.attention.self.query"
+  Adaptable<T>* layer = nullptr;
+  bool rows_are_inputs = false;
+};
+
+/// The layers of a set, in the model's order: "query-value", "attention-mlp" (every linear layer of
+/// the encoder), "all-dense" (those, the pooler and the word embedding), or ends of module names,
+/// separated by commas ("query,value"). @throws ValueError if the set is empty in this model.
+template <class T>
+std::vector<AdapterTarget<T>> adapter_targets(Module<T>& model, const std::string& set);
+
+template <class T>
+using GradientSubspaces = std::map<std::string, TopSingular<T>>;
+
+/// The gradient subspaces of the targets from one backward of `loss()`, for methods that want them
+/// (an empty map for others); dropout should be off. @throws what the maker throws on bad options.
+template <class T>
+GradientSubspaces<T> probe_gradients(Module<T>& model, const std::string& set,
+                                     const AdapterOptions& options, const Rng& rng,
+                                     const std::function<Var<T>()>& loss);
+
+/// Freezes the model and gives every target its adapter, each from its own stream of `rng`.
+/// Nothing is attached if one cannot be made.
+template <class T>
+void attach_adapters(Module<T>& model, const std::string& set, const AdapterOptions& options,
+                     const Rng& rng, const GradientSubspaces<T>& gradients = {});
+
+/// What trains, in two groups: the fast parameters, and those that adapters call slow with
+/// rate_factor = gamma.
+template <class T>
+std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model, double gamma);
+
+/// Singular values of an adapter's ΔW, descending, without forming it where it is a thin pair; at
+/// most min(m, n), or the rank of the pair.
+template <class T>
+Tensor<T> update_spectrum(const Adapter<T>& adapter);
+
+/// Writes adapter_config.json and adapter_model.safetensors: every adapter's parameters under
+/// "<module>.<adapter>.<parameter>", and `extras`, parameters of the model that the base does not
+/// have or that were trained (a head). @throws IoError.
+template <class T>
+void save_adapters(Module<T>& model, const std::string& folder, const std::string& set,
+                   const AdapterOptions& options, const std::vector<std::string>& extras);
+
+/// What an adapter folder says of itself.
+struct AdapterFolder {
+  std::string set;
+  AdapterOptions options;
+  bool adapted = true;  // false: trained or fresh parameters only
+};
+/// @throws InputError naming file and key.
+AdapterFolder read_adapter_config(const std::string& folder);
+/// Attaches what is in a folder. @throws InputError listing what does not fit the model: an adapter
+/// for another model.
+template <class T>
+AdapterFolder load_adapters(Module<T>& model, const std::string& folder);
 
 /// Adds a method for both scalars; Make and Wants are as in AdapterMethod, generic in the site.
 template <class T>

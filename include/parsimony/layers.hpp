@@ -44,6 +44,8 @@ class Adaptable : public Module<T> {
   /// shape.
   void adapt(std::unique_ptr<Adapter<T>> adapter);
   Adapter<T>* adapter() const { return adapter_.get(); }
+  /// Takes the adapter off.
+  std::unique_ptr<Adapter<T>> release_adapter();
 
   Var<T> weight;
 

@@ -46,6 +46,8 @@ class Module {
   Var<T> parameter(const std::string& name, Tensor<T> initial);
   /// Registers a member module, which must live as long as this one.
   void child(const std::string& name, Module& module);
+  /// Takes a member module out of the lists again; nothing if there is none.
+  void drop_child(const std::string& name);
 
  private:
   NamedParameters<T> parameters_;

@@ -14,6 +14,7 @@
 #include <parsimony/experiment.hpp>
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/finetune.hpp>
 #include <parsimony/gradcheck.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>

@@ -24,6 +24,12 @@ void Adaptable<T>::adapt(std::unique_ptr<Adapter<T>> adapter) {
 }
 
 template <class T>
+std::unique_ptr<Adapter<T>> Adaptable<T>::release_adapter() {
+  if (adapter_) this->drop_child(adapter_->name());
+  return std::move(adapter_);
+}
+
+template <class T>
 Var<T> Adapter<T>::linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias, Pass&) const {
   const WeightUpdate<T> u = update();
   if (u.dense.defined()) return parsimony::linear(x, add(weight, u.dense), bias);

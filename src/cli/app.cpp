@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "cli/command.hpp"
+#include "cli/finetune_many.hpp"
 
 namespace parsimony::cli {
 
@@ -155,7 +156,8 @@ void check_command_word(const std::vector<Command>& commands, int argc, const ch
 int run(int argc, const char* const* argv) {
   const std::vector<Command> commands = {run_command(),      list_command(),     show_command(),
                                          report_command(),   complete_command(), tokenize_command(),
-                                         pretrain_command(), bench_command(),    doctor_command()};
+                                         pretrain_command(), finetune_command(), evaluate_command(),
+                                         predict_command(),  bench_command(),    doctor_command()};
   CLI::App app(
       "Reproduces 'Compressible Dynamics in Deep Overparameterized Low-Rank Learning & "
       "Adaptation' (arXiv 2406.04112).",
@@ -192,6 +194,7 @@ int main(int argc, const char* const* argv) {
   std::setlocale(LC_ALL, "C");  // numbers have a point, whatever the environment says
   int code = failed;
   try {
+    remember_arguments(argc, argv);
     code = run(argc, argv);
   } catch (const NumericalError& error) {
     code = complain(diverged, error.what());

@@ -64,6 +64,9 @@ Command report_command();
 Command complete_command();
 Command tokenize_command();
 Command pretrain_command();
+Command finetune_command();
+Command evaluate_command();
+Command predict_command();
 Command bench_command();
 Command doctor_command();
 

@@ -1,0 +1,112 @@
+// Fine-tuning of a BERT on a text task: full, the head alone, or through adapters; evaluation and
+// prediction. One training run is one stage of a Run, so that it resumes to the bit.
+#pragma once
+
+#include <parsimony/adapter.hpp>
+#include <parsimony/batching.hpp>
+#include <parsimony/bert.hpp>
+#include <parsimony/run.hpp>
+#include <parsimony/text_tasks.hpp>
+#include <parsimony/tokenizer.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace parsimony {
+
+/// A pretrained model at hand: its folder, or fresh weights of a size.
+class BaseModel {
+ public:
+  /// A model folder (or a pretraining run's, whose model/ is taken), "scratch:tiny" and so on for
+  /// fresh weights with the shipped vocabulary, or "" for the model that is shipped.
+  /// @throws InputError if there is no such folder or it is no BERT.
+  explicit BaseModel(const std::string& model);
+
+  const WordPieceTokenizer& tokenizer() const { return tokenizer_; }
+  const BertConfig& config() const { return config_; }
+  /// As it was given; "tiny-en" for the shipped one.
+  const std::string& name() const { return name_; }
+  /// The folder that weights are read from; "" for fresh ones.
+  const std::string& folder() const { return folder_; }
+
+  /// A model with a head for the task. What is not in the folder (the head, often the pooler)
+  /// comes from a stream of `head_seed`, the same for every seed of a run.
+  std::unique_ptr<Bert<float>> classifier(const TextTask& task, std::uint64_t head_seed = 0,
+                                          LoadReport* report = nullptr) const;
+
+ private:
+  std::string name_, folder_;
+  BertConfig config_;
+  WordPieceTokenizer tokenizer_;
+};
+
+/// The folder of the model that is shipped. @throws InputError if it is not installed.
+std::string shipped_model();
+
+/// A task as token ids, examples longer than `max_length` left out, as in the paper.
+struct EncodedTask {
+  TextTask task;
+  EncodedExamples train, dev;
+  std::int32_t pad_id = 0;
+};
+EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length);
+
+struct FinetuneOptions {
+  /// An adapter method, "full" (every weight) or "head" (classifier and pooler).
+  std::string method = "deep-lora";
+  AdapterOptions adapter;
+  std::string targets = "all-dense";
+  /// Train classifier and pooler beside the adapters; the paper freezes them at random.
+  bool train_head = false;
+  /// Examples drawn from train; 0: all of them, each once.
+  index_t samples = 0;
+  bool replacement = true;
+  index_t steps = 500;
+  index_t batch = 16;
+  double learning_rate = 1e-4;
+  /// The rate rises for so many steps, then falls linearly to decay_ratio times itself.
+  index_t warmup = 0;
+  double decay_ratio = 1.0;
+  double weight_decay = 0.0;
+  double adam_eps = 1e-6;
+  /// Steps between evaluations on dev; 0: at the end only.
+  index_t eval_every = 0;
+  /// Samples, batches, dropout and adapters; not the head.
+  std::uint64_t seed = 0;
+  std::uint64_t head_seed = 0;
+};
+
+/// A trained model with its adapters on, and what of it is not in the base.
+struct Finetuned {
+  std::unique_ptr<Bert<float>> model;
+  std::vector<std::string> extras;
+};
+
+/// Called at step t before its update, and once more after the last.
+using FinetuneObserver = std::function<void(index_t step, Bert<float>& model)>;
+
+/// Trains inside a stage. Logs "train_loss" at every step, and the task's metrics by name at
+/// evaluations and at the end; keeps "parameters", the count of trained numbers.
+/// @throws ValueError on bad options, NumericalError with the step on a loss that is not finite,
+/// Interrupted after saving.
+Finetuned finetune(Stage& stage, const BaseModel& base, const EncodedTask& task,
+                   const FinetuneOptions& options, const FinetuneObserver& observe = {});
+
+/// Outputs (n, outputs) of a model on examples, in their order.
+Tensor<float> model_outputs(const Bert<float>& model, const EncodedExamples& examples,
+                            std::int32_t pad_id, index_t batch = 32);
+
+/// The task's metrics by name, the main one first.
+std::vector<std::pair<std::string, double>> task_metrics(const TextTask& task,
+                                                         const Tensor<float>& outputs,
+                                                         const std::vector<double>& labels);
+
+/// @throws ValueError on options outside their ranges or an unknown method.
+void check(const FinetuneOptions& options);
+
+}  // namespace parsimony

@@ -1,0 +1,202 @@
+// parsimony evaluate and predict: what a fine-tuned model is worth, and what it says.
+#include <parsimony/error.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/strings.hpp>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/language.hpp"
+
+namespace parsimony::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct EvaluateSettings {
+  std::string model, adapter, split = "dev";
+  TaskSettings task;
+  index_t batch = 32;
+  int threads = threads_unset;
+  bool json = false;
+};
+
+/// The examples to evaluate on, and the task they belong to.
+std::vector<TextExample> examples_of(const EvaluateSettings& s, TextTask& task) {
+  if (!s.task.dev.empty()) {
+    UserTaskOptions options;
+    for (std::size_t at = 0; at <= s.task.columns.size() && !s.task.columns.empty();) {
+      const std::size_t comma = std::min(s.task.columns.find(',', at), s.task.columns.size());
+      options.columns.push_back(s.task.columns.substr(at, comma - at));
+      at = comma + 1;
+    }
+    return read_examples(task, s.task.dev, options);
+  }
+  const TextSplits splits = load_splits(s.task);
+  if (splits.task.outputs() != task.outputs()) {
+    throw InputError(fmt::format("evaluate: the model has {} outputs, task {} needs {}",
+                                 task.outputs(), splits.task.name, splits.task.outputs()));
+  }
+  task = splits.task;
+  if (s.split == "dev") return splits.dev;
+  if (s.split == "train") return splits.train;
+  if (s.split == "test" && !splits.test.empty()) return splits.test;
+  throw ValueError(fmt::format("--split: expected dev, train{}; got '{}'",
+                               splits.test.empty() ? "" : " or test", s.split));
+}
+
+int evaluate(EvaluateSettings& s) {
+  apply_threads(s.threads);
+  Answering answering(s.model, s.adapter);
+  TextTask task = answering.task;
+  const std::vector<TextExample> examples = examples_of(s, task);
+  const EncodedExamples encoded =
+      encode_examples(answering.base.tokenizer(), task.pair, examples, s.task.max_length);
+  const Tensor<float> outputs =
+      model_outputs(*answering.model, encoded, answering.base.tokenizer().pad_id(), s.batch);
+  const auto metrics = task_metrics(task, outputs, encoded.labels);
+  if (s.json) {
+    Json json = {{"task", task.name}, {"examples", encoded.size()}, {"too_long", encoded.dropped}};
+    for (const auto& [name, value] : metrics) json["metrics"][name] = value;
+    fmt::print("{}\n", json.dump(2));
+    return 0;
+  }
+  fmt::print("{} examples, {} left out for their length\n", encoded.size(), encoded.dropped);
+  for (const auto& [name, value] : metrics) fmt::print("{:<10} {:.4f}\n", name, value);
+  return 0;
+}
+
+struct PredictSettings {
+  std::string model, adapter, input = "-", output = "-";
+  index_t max_length = 0;
+  index_t batch = 32;
+  int threads = threads_unset;
+};
+
+std::string read_input(const std::string& path) {
+  if (path != "-") return read_file(path);
+  return std::string(std::istreambuf_iterator<char>(std::cin), {});
+}
+
+/// One or two texts a line; quotes are characters.
+std::vector<TextExample> read_pairs(const std::string& path, bool& pair) {
+  const std::string text = read_input(path);
+  const std::string name = path == "-" ? "stdin" : path;
+  std::vector<TextExample> examples;
+  std::optional<bool> two;
+  std::size_t line = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    ++line;
+    std::size_t end = std::min(text.find('\n', at), text.size());
+    std::string row = text.substr(at, end - at);
+    at = end + 1;
+    if (!row.empty() && row.back() == '\r') row.pop_back();
+    if (find_invalid_utf8(row) != std::string::npos) {
+      throw InputError(fmt::format("'{}': line {}: expected UTF-8", name, line));
+    }
+    const std::size_t tab = row.find('\t');
+    const bool has_two = tab != std::string::npos;
+    if (has_two && row.find('\t', tab + 1) != std::string::npos) {
+      throw InputError(
+          fmt::format("'{}': line {}: expected one text or two with a tab between; got "
+                      "more columns",
+                      name, line));
+    }
+    if (!two) two = has_two;
+    if (*two != has_two) {
+      throw InputError(fmt::format("'{}': line {}: expected {} as in line 1; got {}", name, line,
+                                   *two ? "two texts" : "one text", has_two ? "two" : "one"));
+    }
+    examples.push_back({row.substr(0, tab), has_two ? row.substr(tab + 1) : "", 0});
+  }
+  pair = two.value_or(false);
+  return examples;
+}
+
+int predict(PredictSettings& s) {
+  apply_threads(s.threads);
+  bool pair = false;
+  const std::vector<TextExample> examples = read_pairs(s.input, pair);
+  Answering answering(s.model, s.adapter);
+  const index_t longest = answering.base.config().max_position_embeddings;
+  if (s.max_length > longest) {
+    throw ValueError(
+        fmt::format("--max-length: expected at most {}, the model's position table; "
+                    "got {}",
+                    longest, s.max_length));
+  }
+  std::string out;
+  if (!examples.empty()) {
+    const EncodedExamples encoded =
+        encode_examples(answering.base.tokenizer(), pair, examples,
+                        s.max_length > 0 ? s.max_length : longest, TooLong::truncate);
+    const Tensor<float> logits =
+        model_outputs(*answering.model, encoded, answering.base.tokenizer().pad_id(), s.batch);
+    for (index_t i = 0; i < logits.dim(0); ++i) {
+      for (index_t j = 0; j < logits.dim(1); ++j) {
+        out += fmt::format("{}{:.9g}", j == 0 ? "" : "\t", logits.at({i, j}));
+      }
+      out += '\n';
+    }
+  }
+  if (s.output == "-") {
+    std::fwrite(out.data(), 1, out.size(), stdout);
+  } else {
+    write_file_atomically(s.output, out);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command evaluate_command() {
+  auto s = std::make_shared<EvaluateSettings>();
+  Command c;
+  c.name = "evaluate";
+  c.summary = "Score a fine-tuned model or adapter on a task";
+  c.examples = {"parsimony evaluate --adapter runs/first/adapter --task synthetic",
+                "parsimony evaluate --model runs/full/model --task stsb --split dev --json"};
+  c.options = task_options(s->task, false);
+  const std::vector<Option> more = {
+      {"--model", "DIR", "BERT folder (the shipped tiny-en)", &s->model},
+      {"--adapter", "DIR", "adapter folder that finetune wrote", &s->adapter},
+      {"--split", "S", "dev (default), train or test", &s->split},
+      {"--batch", "N", "examples at a time (32)", &s->batch},
+      threads_option(&s->threads),
+      json_option(&s->json)};
+  c.options.insert(c.options.end(), more.begin(), more.end());
+  c.action = [s] { return evaluate(*s); };
+  return c;
+}
+
+Command predict_command() {
+  auto s = std::make_shared<PredictSettings>();
+  Command c;
+  c.name = "predict";
+  c.summary = "The outputs of a fine-tuned model on texts";
+  c.details =
+      "Input: no header, one text a line or two with a tab between, quotes literal. Output: one "
+      "line each, the logits separated by tabs.";
+  c.examples = {"parsimony predict --adapter runs/first/adapter --input pairs.tsv --output out.tsv",
+                "printf 'a dog runs\\ta dog is running\\n' | parsimony predict --adapter "
+                "runs/first/adapter"};
+  c.options = {
+      {"--model", "DIR", "BERT folder (the shipped tiny-en)", &s->model},
+      {"--adapter", "DIR", "adapter folder that finetune wrote", &s->adapter},
+      {"--input", "FILE", "texts (-: stdin)", &s->input},
+      {"--output", "FILE", "logits (-: stdout)", &s->output},
+      {"--max-length", "N", "tokens kept of longer texts (the model's positions)", &s->max_length},
+      {"--batch", "N", "texts at a time (32)", &s->batch},
+      threads_option(&s->threads)};
+  c.action = [s] { return predict(*s); };
+  return c;
+}
+
+}  // namespace parsimony::cli

@@ -1,0 +1,271 @@
+// parsimony finetune: one run on one task. Several tasks or seeds are several runs side by side
+// (finetune_many.cpp).
+#include <parsimony/error.hpp>
+#include <parsimony/experiment.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/finetune.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/finetune_many.hpp"
+#include "cli/language.hpp"
+
+namespace parsimony::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+struct Settings {
+  FinetuneOptions finetune;
+  TaskSettings task;
+  std::string model, out, seeds;
+  bool no_replacement = false, spectra = false;
+  bool resume = false, json = false, quiet = false;
+  double checkpoint_seconds = 20;
+  int threads = threads_unset;
+};
+
+/// The run as an experiment without claims: folder, metrics, checkpoints and resume come with it.
+class FinetuneJob : public Experiment {
+ public:
+  FinetuneJob(const Settings& s, const BaseModel& base, const EncodedTask& task, std::string name)
+      : s_(s), base_(base), task_(task), name_(std::move(name)) {}
+
+  ExperimentInfo info() const override { return {name_, "fine-tuning", "", {}}; }
+  std::vector<ClaimStatement> claims() const override { return {}; }
+  void preset(const std::string&, Config&) const override {}
+  void declare(Config& c) const override {
+    const FinetuneOptions& o = s_.finetune;
+    c.declare("model", base_.name(), "base");
+    c.declare("task", task_.task.name, "task");
+    c.declare("train_examples", task_.train.size(), "after the filter by length");
+    c.declare("dev_examples", task_.dev.size(), "after the filter by length");
+    c.declare("max_length", s_.task.max_length, "tokens");
+    c.declare("method", o.method, "method");
+    c.declare("targets", o.targets, "layers with adapters");
+    c.declare("form", o.adapter.form, "of Deep LoRA");
+    c.declare("wide", o.adapter.wide, "full width is the larger side");
+    c.declare("rank", o.adapter.rank, "rank");
+    c.declare("depth", o.adapter.depth, "factors of Deep LoRA");
+    c.declare("eps", o.adapter.eps, "scale of the initial factors");
+    c.declare("gamma", o.adapter.gamma, "step of the outer factors");
+    c.declare("init", o.adapter.init, "of LoRA");
+    c.declare("alpha", o.adapter.alpha, "of LoRA, init peft");
+    c.declare("adapter_dropout", o.adapter.dropout, "of LoRA, init peft");
+    c.declare("train_head", o.train_head, "classifier and pooler train");
+    c.declare("samples", o.samples, "0: all");
+    c.declare("replacement", o.replacement, "samples are drawn with replacement");
+    c.declare("steps", o.steps, "updates");
+    c.declare("batch", o.batch, "examples");
+    c.declare("lr", o.learning_rate, "learning rate");
+    c.declare("warmup", o.warmup, "steps");
+    c.declare("decay_ratio", o.decay_ratio, "last learning rate over the first");
+    c.declare("weight_decay", o.weight_decay, "AdamW's");
+    c.declare("adam_eps", o.adam_eps, "AdamW's");
+    c.declare("eval_every", o.eval_every, "0: at the end");
+    c.declare("head_seed", static_cast<index_t>(o.head_seed), "of a fresh head");
+    c.declare("spectra", s_.spectra, "log the spectra of the updates");
+  }
+
+  void run(Run& run) const override {
+    FinetuneOptions o = s_.finetune;
+    o.seed = run.seed();
+    run.say(fmt::format("{}: {} training and {} dev examples ({} and {} too long)", task_.task.name,
+                        task_.train.size(), task_.dev.size(), task_.train.dropped,
+                        task_.dev.dropped));
+    const Record& record = run.stage("finetune", [&](Stage& stage) {
+      const Finetuned trained = finetune(stage, base_, task_, o, {});
+      save(run, o, trained);
+      if (s_.spectra) keep_spectra(stage, *trained.model);
+    });
+    write_result(run, record);
+    figures(run, record);
+  }
+
+ private:
+  void save(Run& run, const FinetuneOptions& o, const Finetuned& trained) const {
+    if (o.method == "full") {
+      const std::string folder = run.folder() + "/model";
+      save_bert(*trained.model, folder);
+      base_.tokenizer().save(folder);
+      save_task(task_.task, folder);
+      return;
+    }
+    AdapterOptions adapter = o.adapter;
+    adapter.method = o.method;
+    const std::string folder = run.folder() + "/adapter";
+    save_adapters<float>(*trained.model, folder, o.targets, adapter, trained.extras);
+    save_task(task_.task, folder);
+  }
+
+  static void keep_spectra(Stage& stage, Bert<float>& model) {
+    for (const auto& [name, module] : model.named_modules()) {
+      const auto* layer = dynamic_cast<Adaptable<float>*>(module);
+      if (layer == nullptr || layer->adapter() == nullptr) continue;
+      stage.keep(name, cast<double>(update_spectrum(*layer->adapter())));
+    }
+  }
+
+  void write_result(Run& run, const Record& record) const {
+    Json metrics = Json::object();
+    for (const std::string& name : names()) {
+      if (task_.dev.size() > 0) metrics[name] = record.last(name);
+    }
+    const Json json = {{"task", task_.task.name},
+                       {"method", s_.finetune.method},
+                       {"seed", run.seed()},
+                       {"parameters", static_cast<index_t>(record.scalar("parameters"))},
+                       {"steps", record.last_step()},
+                       {"seconds", record.total_seconds()},
+                       {"train_loss", record.last("train_loss")},
+                       {"metrics", metrics}};
+    write_file_atomically(run.folder() + "/result.json", json.dump(2) + "\n");
+    for (const auto& [name, tensor] : record.tensors()) run.array("spectrum." + name, tensor);
+  }
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> all{task_.task.metric};
+    all.insert(all.end(), task_.task.other_metrics.begin(), task_.task.other_metrics.end());
+    return all;
+  }
+
+  void figures(Run& run, const Record& record) const {
+    Figure f;
+    f.name = "training";
+    f.title = "Training";
+    f.caption = fmt::format("{} on {}.", s_.finetune.method, task_.task.name);
+    Panel& loss = f.panel();
+    loss.x_label = "step";
+    loss.y_label = "training loss";
+    loss.line("", record.steps("train_loss"), record.series("train_loss"));
+    if (task_.dev.size() > 0 && record.series(task_.task.metric).size() > 1) {
+      Panel& score = f.panel();
+      score.x_label = "step";
+      score.y_label = task_.task.metric;
+      score.line("", record.steps(task_.task.metric), record.series(task_.task.metric));
+    }
+    run.figure(f);
+  }
+
+  const Settings& s_;
+  const BaseModel& base_;
+  const EncodedTask& task_;
+  std::string name_;
+};
+
+int run_one(const Settings& s) {
+  FinetuneOptions o = s.finetune;
+  check(o);
+  const BaseModel base(s.model);
+  const EncodedTask task = encode_task(base, load_splits(s.task), s.task.max_length);
+  const fs::path out = fs::absolute(s.out).lexically_normal();
+  const fs::path folder = out.has_filename() ? out : out.parent_path();
+  RunOptions run;
+  run.out = folder.parent_path().string();
+  run.seed = s.finetune.seed;
+  run.resume = s.resume;
+  run.quiet = s.quiet;
+  run.checkpoint_seconds = s.checkpoint_seconds;
+  install_interrupt_handler();
+  run_experiment(FinetuneJob(s, base, task, folder.filename().string()), run);
+  const std::string text = read_file((folder / "result.json").string());
+  if (s.json) {
+    fmt::print("{}", text);
+    return 0;
+  }
+  const Json result = Json::parse(text);
+  fmt::print("{} on {}: {} trained numbers, {} steps in {:.1f} s\n",
+             result["method"].get<std::string>(), result["task"].get<std::string>(),
+             result["parameters"].get<index_t>(), result["steps"].get<index_t>(),
+             result["seconds"].get<double>());
+  for (const auto& [name, value] : result["metrics"].items()) {
+    fmt::print("{:<10} {:.4f}\n", name, value.get<double>());
+  }
+  fmt::print("saved to {}\n", folder.string());
+  return 0;
+}
+
+int run(Settings& s) {
+  if (s.out.empty()) throw ValueError("--out: expected a folder; got ''");
+  s.finetune.replacement = !s.no_replacement;
+  apply_threads(s.threads);
+  const bool many = !s.seeds.empty() || s.task.task.find(',') != std::string::npos;
+  if (!many) return run_one(s);
+  check(s.finetune);
+  return finetune_many(
+      {s.task.task, s.seeds, s.out, s.json, s.quiet, s.threads == threads_unset ? 0 : s.threads});
+}
+
+}  // namespace
+
+Command finetune_command() {
+  auto s = std::make_shared<Settings>();
+  FinetuneOptions& o = s->finetune;
+  Command c;
+  c.name = "finetune";
+  c.summary = "Train a BERT on a text task, in full or through adapters";
+  c.details =
+      "Without --model the shipped tiny model is the base; --model takes any Hugging Face BERT "
+      "folder. OUT is a run folder with metrics.csv, result.json and adapter/ (model/ for --method "
+      "full). Defaults are the paper's few-shot settings. A run that is stopped, even by kill -9, "
+      "goes on with --resume to the same bits. Several tasks (--task a,b) or seeds (--seeds 0-4) "
+      "run side by side, each in its own folder below OUT, and end with a table.";
+  c.examples = {
+      "parsimony finetune --task synthetic --samples 256 --out runs/first",
+      "parsimony finetune --task stsb --samples 1024 --method lora --seeds 0-4 --out runs/stsb",
+      "parsimony finetune --model bert-base-cased --task rte --form compressed --lr 1e-2 --out "
+      "runs/rte",
+      "parsimony finetune --train mine.tsv --dev held-out.tsv --columns text,label --out "
+      "runs/mine"};
+  c.options = task_options(s->task, true);
+  const std::vector<Option> more = {
+      {"--model", "DIR", "BERT folder, or scratch:SIZE for fresh weights (the shipped tiny-en)",
+       &s->model},
+      {"--out", "DIR", "run folder", &s->out, true},
+      {"--method", "M", "deep-lora (default), lora, full or head", &o.method},
+      {"--targets", "SET",
+       "query-value, attention-mlp, all-dense (default), or ends of layer names", &o.targets},
+      {"--rank", "N", "rank of the adapters (8)", &o.adapter.rank},
+      {"--form", "F", "Deep LoRA: narrow (default), full or compressed", &o.adapter.form},
+      {"--wide", "", "Deep LoRA, form full: width is the larger side", &o.adapter.wide},
+      {"--depth", "N", "Deep LoRA: factors (3)", &o.adapter.depth},
+      {"--eps", "X", "Deep LoRA: scale of the initial factors (1e-3)", &o.adapter.eps},
+      {"--gamma", "X", "Deep LoRA, compressed: step of the outer factors (1e-2)", &o.adapter.gamma},
+      {"--init", "I", "LoRA: paper (default) or peft", &o.adapter.init},
+      {"--alpha", "X", "LoRA, init peft: scaling times rank (8)", &o.adapter.alpha},
+      {"--adapter-dropout", "X", "LoRA, init peft: dropout on its input (0)", &o.adapter.dropout},
+      {"--train-head", "", "train classifier and pooler too; the paper freezes them",
+       &o.train_head},
+      {"--samples", "N", "examples drawn from train (0: all)", &o.samples},
+      {"--no-replacement", "", "draw each example at most once", &s->no_replacement},
+      {"--steps", "N", "updates (500)", &o.steps},
+      {"--batch", "N", "examples an update (16)", &o.batch},
+      {"--lr", "X", "learning rate (1e-4)", &o.learning_rate},
+      {"--warmup", "N", "steps that the rate rises (0)", &o.warmup},
+      {"--decay-ratio", "X", "last rate over the first (1: constant)", &o.decay_ratio},
+      {"--weight-decay", "X", "AdamW's (0)", &o.weight_decay},
+      {"--adam-eps", "X", "AdamW's (1e-6)", &o.adam_eps},
+      {"--eval-every", "N", "steps between evaluations on dev (0: at the end)", &o.eval_every},
+      {"--spectra", "", "save the singular values of every update to arrays.safetensors",
+       &s->spectra},
+      {"--seed", "N", "samples, batches, dropout, adapters (0)", &o.seed},
+      {"--seeds", "LIST", "several seeds, such as 0-4 or 1,5,7", &s->seeds},
+      {"--head-seed", "N", "of a fresh head, the same for every seed (0)", &o.head_seed},
+      {"--resume", "", "go on with the run in OUT", &s->resume},
+      {"--checkpoint-seconds", "S", "time between checkpoints (20)", &s->checkpoint_seconds},
+      threads_option(&s->threads),
+      json_option(&s->json),
+      quiet_option(&s->quiet)};
+  c.options.insert(c.options.end(), more.begin(), more.end());
+  c.action = [s] { return run(*s); };
+  return c;
+}
+
+}  // namespace parsimony::cli

@@ -1,0 +1,98 @@
+// Where a pretrained model comes from.
+#include <parsimony/error.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/finetune.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "lm/shipped.hpp"
+
+namespace parsimony {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* scratch = "scratch:";
+
+bool is_scratch(const std::string& model) { return model.compare(0, 8, scratch) == 0; }
+
+/// A pretraining run keeps its model in model/.
+std::string model_folder(const std::string& given) {
+  const fs::path inner = fs::path(given) / "model";
+  if (!fs::exists(fs::path(given) / "model.safetensors") &&
+      fs::exists(inner / "model.safetensors")) {
+    return inner.string();
+  }
+  return given;
+}
+
+std::string folder_of(const std::string& model) {
+  if (model.empty()) return shipped_model();
+  if (is_scratch(model)) return "";
+  if (!fs::is_directory(model)) {
+    throw InputError(
+        fmt::format("'{}': expected a model folder with config.json, "
+                    "model.safetensors and vocab.txt, or scratch:SIZE",
+                    model));
+  }
+  return model_folder(model);
+}
+
+BertConfig config_of(const std::string& model, const std::string& folder,
+                     const WordPieceTokenizer& tokenizer) {
+  if (folder.empty()) {
+    BertConfig c = BertConfig::sized(model.substr(8), tokenizer.size());
+    c.pad_token_id = tokenizer.pad_id();
+    return c;
+  }
+  const std::string path = (fs::path(folder) / "config.json").string();
+  BertConfig c = load_bert_config(path);
+  if (tokenizer.size() > c.vocab_size) {
+    throw InputError(fmt::format("'{}': vocab.txt has {} tokens, config.json's vocab_size is {}",
+                                 folder, tokenizer.size(), c.vocab_size));
+  }
+  return c;
+}
+
+}  // namespace
+
+std::string shipped_model() {
+  const char* named = std::getenv("PARSIMONY_MODEL");
+  if (named != nullptr && *named != '\0') return model_folder(named);
+  for (const char* place : {shipped_model_installed, shipped_model_in_source}) {
+    if (fs::exists(fs::path(place) / "model.safetensors")) return place;
+  }
+  throw InputError(
+      fmt::format("the shipped model is neither in {} nor in {}; name one with --model DIR",
+                  shipped_model_installed, shipped_model_in_source));
+}
+
+BaseModel::BaseModel(const std::string& model)
+    : name_(model.empty() ? "tiny-en" : model),
+      folder_(folder_of(model)),
+      tokenizer_(WordPieceTokenizer::load(folder_.empty() ? shipped_model() : folder_)) {
+  config_ = config_of(model, folder_, tokenizer_);
+}
+
+std::unique_ptr<Bert<float>> BaseModel::classifier(const TextTask& task, std::uint64_t head_seed,
+                                                   LoadReport* report) const {
+  const Rng rng = Rng(head_seed).split("head");
+  if (!folder_.empty()) {
+    return load_bert<float>(folder_, BertHead::classifier, rng, task.outputs(), report,
+                            task.labels);
+  }
+  BertConfig config = config_;
+  config.num_labels = task.outputs();
+  config.labels = task.labels;
+  auto model = std::make_unique<Bert<float>>(config, BertHead::classifier, rng);
+  if (report != nullptr) {
+    for (const auto& [name, var] : model->named_parameters()) report->fresh.push_back(name);
+  }
+  return model;
+}
+
+}  // namespace parsimony

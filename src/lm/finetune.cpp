@@ -1,0 +1,182 @@
+// One fine-tuning run: the model and what trains of it, the loop, and evaluation.
+#include <parsimony/error.hpp>
+#include <parsimony/finetune.hpp>
+#include <parsimony/metrics.hpp>
+#include <parsimony/optim.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+#include <fmt/format.h>
+
+namespace parsimony {
+
+namespace {
+
+using T = float;
+
+bool is_head(const std::string& name) {
+  return name.compare(0, 11, "classifier.") == 0 || name == "bert.pooler.dense.weight" ||
+         name == "bert.pooler.dense.bias";
+}
+
+TokenBatch tokens(const TextBatch& batch) { return {batch.ids, batch.type_ids, batch.mask}; }
+
+Var<T> loss_of(const Bert<T>& model, const TextTask& task, const TextBatch& batch, Pass& pass) {
+  const Var<T> out = model.logits(tokens(batch), pass);
+  if (task.regression()) return mean_squared_error(out, batch.targets<T>());
+  return cross_entropy(out, batch.classes());
+}
+
+/// The examples that a run trains on.
+EncodedExamples training_examples(const EncodedTask& task, const FinetuneOptions& o,
+                                  const Rng& rng) {
+  if (o.samples == 0) return task.train;
+  return select_rows(
+      task.train, sample_rows(task.train.size(), o.samples, o.replacement, rng.split("samples")));
+}
+
+/// Freezes and adapts as the method says.
+void prepare(Bert<T>& model, const EncodedTask& task, const EncodedExamples& train,
+             const TrainingBatches& batches, const FinetuneOptions& o, const Rng& rng) {
+  if (o.method == "full") {
+    model.set_requires_grad(true);
+    return;
+  }
+  if (o.method == "head") {
+    model.set_requires_grad(false);
+  } else {
+    AdapterOptions options = o.adapter;
+    options.method = o.method;
+    const auto gradients = probe_gradients<T>(model, o.targets, options, rng.split("probe"), [&] {
+      Pass pass;  // dropout off, on the first batch, which training sees again
+      return loss_of(model, task.task, make_batch(train, batches.rows(0), task.pad_id), pass);
+    });
+    attach_adapters<T>(model, o.targets, options, rng.split("adapters"), gradients);
+  }
+  if (o.method == "head" || o.train_head) {
+    for (auto& [name, var] : model.named_parameters()) {
+      if (is_head(name)) var.set_requires_grad(true);
+    }
+  }
+}
+
+std::vector<std::string> extras_of(const Bert<T>& model, const LoadReport& report) {
+  std::vector<std::string> extras = report.fresh;
+  for (const auto& [name, var] : model.named_parameters()) {
+    if (is_head(name) && var.requires_grad()) extras.push_back(name);
+  }
+  std::sort(extras.begin(), extras.end());
+  extras.erase(std::unique(extras.begin(), extras.end()), extras.end());
+  return extras;
+}
+
+}  // namespace
+
+void check(const FinetuneOptions& o) {
+  const auto need = [](bool ok, const std::string& what) {
+    if (!ok) throw ValueError("finetune: expected " + what);
+  };
+  if (o.method != "full" && o.method != "head") {
+    std::vector<std::string> names = adapter_methods();
+    if (std::find(names.begin(), names.end(), o.method) == names.end()) {
+      names.insert(names.end(), {"full", "head"});
+      const std::string near = nearest_name(o.method, names);
+      throw ValueError(fmt::format("method: expected one of {}; got '{}'{}", fmt::join(names, ", "),
+                                   o.method, near.empty() ? "" : "; did you mean '" + near + "'?"));
+    }
+  }
+  need(o.samples >= 0, "samples of 0 (all) or more");
+  need(o.steps >= 1 && o.batch >= 1 && o.eval_every >= 0, "steps and batch of 1 or more");
+  need(o.learning_rate > 0, fmt::format("a learning rate above 0; got {}", o.learning_rate));
+  need(o.decay_ratio >= 0 && o.decay_ratio <= 1, "a decay ratio in [0, 1]");
+  need(o.warmup >= 0 && o.warmup <= o.steps, "a warm-up of 0 steps or more, at most all");
+  need(o.weight_decay >= 0 && o.adam_eps > 0, "weight decay of 0 or more and an eps above 0");
+  need(o.adapter.gamma >= 0, fmt::format("gamma of 0 or more; got {}", o.adapter.gamma));
+}
+
+EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length) {
+  const index_t longest = base.config().max_position_embeddings;
+  if (max_length > longest) {
+    throw ValueError(
+        fmt::format("max-length: expected at most {}, the model's position table; got {}", longest,
+                    max_length));
+  }
+  const index_t limit = max_length > 0 ? max_length : longest;
+  EncodedTask out;
+  out.task = splits.task;
+  out.pad_id = base.tokenizer().pad_id();
+  out.train = encode_examples(base.tokenizer(), splits.task.pair, splits.train, limit);
+  if (!splits.dev.empty()) {
+    out.dev = encode_examples(base.tokenizer(), splits.task.pair, splits.dev, limit);
+  }
+  return out;
+}
+
+Tensor<float> model_outputs(const Bert<float>& model, const EncodedExamples& examples,
+                            std::int32_t pad_id, index_t batch) {
+  const NoGrad no_grad;
+  return evaluate_by_length<float>(examples, batch, pad_id, [&](const TextBatch& b) {
+    Pass pass;
+    return model.logits(tokens(b), pass).value();
+  });
+}
+
+std::vector<std::pair<std::string, double>> task_metrics(const TextTask& task,
+                                                         const Tensor<float>& outputs,
+                                                         const std::vector<double>& labels) {
+  const std::vector<double> predicted = predictions(task, outputs);
+  std::vector<std::pair<std::string, double>> out{
+      {task.metric, metric(task.metric, predicted, labels)}};
+  for (const std::string& name : task.other_metrics) {
+    out.emplace_back(name, metric(name, predicted, labels));
+  }
+  return out;
+}
+
+Finetuned finetune(Stage& stage, const BaseModel& base, const EncodedTask& task,
+                   const FinetuneOptions& o, const FinetuneObserver& observe) {
+  check(o);
+  const Rng rng(o.seed);
+  const EncodedExamples train = training_examples(task, o, rng);
+  const TrainingBatches batches(train.size(), o.batch, rng.split("batches"));
+
+  Finetuned result;
+  LoadReport report;
+  result.model = base.classifier(task.task, o.head_seed, &report);
+  Bert<T>& model = *result.model;
+  prepare(model, task, train, batches, o, rng);
+  result.extras = extras_of(model, report);
+
+  auto groups = trainable_groups(model, o.adapter.gamma);
+  for (auto& group : groups) group.weight_decay = o.weight_decay;
+  AdamW<T> optimizer(groups, o.learning_rate, 0.9, 0.999, o.adam_eps);
+  const LinearSchedule schedule{o.warmup, o.steps, o.decay_ratio};
+  for (const auto& group : groups) stage.track(group.parameters);
+  for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
+  stage.track("optimizer.steps", optimizer.counter());
+  stage.keep("parameters", static_cast<double>(model.parameter_count()));
+
+  stage.loop(o.steps, [&](index_t step) {
+    const bool last = step == o.steps;
+    if (observe) stage.off_clock([&] { observe(step, model); });
+    if (task.dev.size() > 0 && (last || (o.eval_every > 0 && step % o.eval_every == 0))) {
+      stage.off_clock([&] {
+        stage.log(step, task_metrics(task.task, model_outputs(model, task.dev, task.pad_id),
+                                     task.dev.labels));
+      });
+    }
+    if (last) return Stage::stop;
+    const TextBatch batch = make_batch(train, batches.rows(step), task.pad_id);
+    Pass pass(rng.split("dropout").split(static_cast<std::uint64_t>(step)));
+    const Var<T> loss = loss_of(model, task.task, batch, pass);
+    stage.log(step, {{"train_loss", stage.finite("train_loss", static_cast<double>(loss.item()))}});
+    backward(loss);
+    optimizer.set_learning_rate(o.learning_rate * schedule.factor(step));
+    optimizer.step();
+    return Stage::go_on;
+  });
+  return result;
+}
+
+}  // namespace parsimony
