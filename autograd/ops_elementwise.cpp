@@ -205,9 +205,30 @@ Var<T> relu(const Var<T>& x) {
                     [](T y) { return y > 0 ? T(1) : T(0); });
 }
 
+// The slope is formed beside the value and kept in place of x: backward is one product.
 template <class T>
 Var<T> gelu(const Var<T>& x) {
-  return from_spans<T>("gelu", x, kernels::gelu_span, kernels::gelu_slope_span);
+  Tensor<T> y(x.shape());
+  Tensor<T> slope;
+  T* out = y.mutable_data();
+  T* s = nullptr;
+  if (grad_enabled() && x.requires_grad()) {
+    slope = Tensor<T>(x.shape());
+    s = slope.mutable_data();
+  }
+  kernels::parallel_for(y.size(), kernels::transcendental_cost,
+                        [=, in = x.value().data()](index_t first, index_t last) {
+                          if (s == nullptr) {
+                            kernels::gelu_span(last - first, in + first, out + first);
+                          } else {
+                            kernels::gelu_and_slope_span(last - first, in + first, out + first,
+                                                         s + first);
+                          }
+                        });
+  return make_op("gelu", std::move(y), {x},
+                 [slope](const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+                   d.add(0, [&] { return mul(slope, dy); });
+                 });
 }
 
 template <class T>

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "kernels/gemm.hpp"
+#include "kernels/low_rank.hpp"
 #include "kernels/parallel.hpp"
 
 namespace parsimony {
@@ -68,13 +69,18 @@ template <class T>
 Tensor<T> updated(const Sizes& n, const Tensor<T>& weight, const Tensor<T>& left,
                   const Tensor<T>& right) {
   Tensor<T> out({n.out, n.in});
+  const index_t r = left.dim(1);
   T* w = out.mutable_data();
+  if (r <= kernels::low_rank_most) {
+    kernels::low_rank_updated(n.out, n.in, r, weight.data(), left.data(), right.data(), w);
+    return out;
+  }
   const T* from = weight.data();
   kernels::parallel_for(n.out, n.in, [=](std::int64_t first, std::int64_t last) {
     std::copy(from + first * n.in, from + last * n.in, w + first * n.in);
   });
-  kernels::gemm(false, false, n.out, n.in, left.dim(1), T(1), left.data(), left.dim(1),
-                right.data(), n.in, T(1), w, n.in);
+  kernels::gemm(false, false, n.out, n.in, r, T(1), left.data(), r, right.data(), n.in, T(1), w,
+                n.in);
   return out;
 }
 
@@ -141,8 +147,18 @@ Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias
       [n, r, materialised, biased = bias.defined(), x = x.value(), w = weight.value(),
        left = left.value(),
        right = right.value()](const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+        Tensor<T> dleft;
+        Tensor<T> dright;
+        // Both at once, as in training, have a kernel that passes over x and dy once.
+        const bool fused = d.needs(1) && d.needs(2) && r <= kernels::low_rank_most;
+        if (fused) {
+          dleft = Tensor<T>(left.shape());
+          dright = Tensor<T>(right.shape());
+          kernels::low_rank_gradients(n.rows, n.out, n.in, r, x.data(), dy.data(), left.data(),
+                                      right.data(), dleft.mutable_data(), dright.mutable_data());
+        }
         Tensor<T> q;
-        if (d.needs(2) || (d.needs(0) && !materialised)) {
+        if ((d.needs(2) && !fused) || (d.needs(0) && !materialised)) {
           q = product(false, false, n.rows, r, n.out, dy.data(), left.data(), Shape{n.rows, r});
         }
         d.add(0, [&] {
@@ -156,11 +172,13 @@ Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias
           return dx;
         });
         d.add(1, [&] {
+          if (fused) return dleft;
           const Tensor<T> p =
               product(false, true, n.rows, r, n.in, x.data(), right.data(), Shape{n.rows, r});
           return product(true, false, n.out, r, n.rows, dy.data(), p.data(), Shape{n.out, r});
         });
         d.add(2, [&] {
+          if (fused) return dright;
           return product(true, false, r, n.in, n.rows, q.data(), x.data(), Shape{r, n.in});
         });
         d.add(3, [&] {

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "kernels/parallel.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -60,7 +62,9 @@ void add_into(Tensor<T>& total, const Tensor<T>& gradient) {
   }
   T* t = total.mutable_data();
   const T* g = gradient.data();
-  for (index_t i = 0; i < total.size(); ++i) t[i] += g[i];
+  kernels::parallel_for(total.size(), 1, [=](index_t first, index_t last) {
+    for (index_t i = first; i < last; ++i) t[i] += g[i];
+  });
 }
 
 /// Nodes that need a gradient and can reach `root`, newest first.

@@ -25,9 +25,9 @@ void erf_slope_span(std::int64_t n, const T* x, T* y);
 /// x Φ(x)
 template <class T>
 void gelu_span(std::int64_t n, const T* x, T* y);
-/// Φ(x) + x φ(x)
+/// y = x Φ(x) and its slope Φ(x) + x φ(x), which share most of the work.
 template <class T>
-void gelu_slope_span(std::int64_t n, const T* x, T* y);
+void gelu_and_slope_span(std::int64_t n, const T* x, T* y, T* slope);
 
 /// Elementary steps that one of these costs, for parallel_for.
 inline constexpr std::int64_t transcendental_cost = 10;
