@@ -99,20 +99,22 @@ Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var
 template <class T>
 Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t heads,
                  const Tensor<std::uint8_t>& mask, double probability, const Rng& rng) {
-  const Shape& shape = q.shape();
-  if (shape.rank() != 3 || k.shape() != shape || v.shape() != shape || heads < 1 ||
-      shape[2] % heads != 0 || (mask.defined() && mask.shape() != Shape{shape[0], shape[1]})) {
+  const Shape& shape = k.shape();
+  const Shape& asking = q.shape();
+  if (shape.rank() != 3 || v.shape() != shape || asking.rank() != 3 || asking[0] != shape[0] ||
+      asking[1] > shape[1] || asking[2] != shape[2] || heads < 1 || shape[2] % heads != 0 ||
+      (mask.defined() && mask.shape() != Shape{shape[0], shape[1]})) {
     throw ShapeError(fmt::format(
-        "attention: expected q, k, v (batch, length, heads * width) with {} heads and a mask "
-        "(batch, length); got {}, {}, {}, mask {}",
-        heads, shape.str(), k.shape().str(), v.shape().str(),
+        "attention: expected k, v (batch, length, heads * width) with {} heads, q of the same "
+        "shape or fewer rows, and a mask (batch, length); got q {}, k {}, v {}, mask {}",
+        heads, asking.str(), shape.str(), v.shape().str(),
         mask.defined() ? mask.shape().str() : "none"));
   }
   const auto drop = mask_of("attention", probability, rng, shape);
-  kernels::AttentionShape s{shape[0], shape[1], heads, shape[2] / heads,
-                            mask.defined() ? mask.data() : nullptr};
-  Tensor<T> y(shape);
-  Tensor<T> probabilities({s.batch, s.heads, s.length, s.length});
+  kernels::AttentionShape s{shape[0],         shape[1],  heads,
+                            shape[2] / heads, asking[1], mask.defined() ? mask.data() : nullptr};
+  Tensor<T> y(asking);
+  Tensor<T> probabilities({s.batch, s.heads, s.queries, s.length});
   kernels::attention(s, drop, q.value().data(), k.value().data(), v.value().data(),
                      y.mutable_data(), probabilities.mutable_data());
   return make_op("attention", std::move(y), {q, k, v},
@@ -121,14 +123,14 @@ Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t head
                    Tensor<T> dq;
                    Tensor<T> dk;
                    Tensor<T> dv;
-                   const auto open = [&](std::size_t i, Tensor<T>& t) -> T* {
+                   const auto open = [&](std::size_t i, const Tensor<T>& of, Tensor<T>& t) -> T* {
                      if (!d.needs(i)) return nullptr;
-                     t = Tensor<T>(q.shape());
+                     t = Tensor<T>(of.shape());
                      return t.mutable_data();
                    };
-                   T* to_q = open(0, dq);
-                   T* to_k = open(1, dk);
-                   T* to_v = open(2, dv);
+                   T* to_q = open(0, q, dq);
+                   T* to_k = open(1, k, dk);
+                   T* to_v = open(2, v, dv);
                    kernels::attention_backward(s, drop, q.data(), k.data(), v.data(),
                                                probabilities.data(), dy.data(), to_q, to_k, to_v);
                    d.add(0, [&] { return dq; });

@@ -52,7 +52,10 @@ struct TokenBatch {
 template <class T>
 struct BertLayer : Module<T> {
   BertLayer(const BertConfig& config, const Rng& rng);
-  Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass) const;
+  /// x (batch, length, hidden) to the same, or with `first_only` to its first token's row (batch,
+  /// 1, hidden), for which the others need no more than their keys and values.
+  Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass,
+                    bool first_only = false) const;
 
  private:
   struct SelfAttention : Module<T> {
@@ -102,7 +105,9 @@ class Bert : public Module<T> {
   Var<T> hidden(const TokenBatch& batch, Pass& pass) const;
   /// tanh of the pooler's layer on the first token, (batch, hidden).
   Var<T> pooled(const Var<T>& hidden, Pass& pass) const;
-  /// Outputs of the classification head (batch, num_labels).
+  /// Outputs of the classification head (batch, num_labels). It reads the first token only, so
+  /// the last layer computes no other row past its keys and values: the same numbers as from
+  /// hidden() and pooled(), with less work.
   Var<T> logits(const TokenBatch& batch, Pass& pass) const;
   /// Scores over the vocabulary (positions, vocab_size) at the given places of the flattened
   /// (batch · length) tokens.
@@ -111,6 +116,7 @@ class Bert : public Module<T> {
 
  private:
   struct Parts;
+  Var<T> encode(const TokenBatch& batch, Pass& pass, bool first_only) const;
   BertConfig config_;
   BertHead head_;
   std::unique_ptr<Parts> parts_;

@@ -131,9 +131,10 @@ Var<T> dropout(const Var<T>& x, double probability, const Rng& rng);
 template <class T>
 Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var<T>& weight,
                               const Var<T>& bias, double eps, double probability, const Rng& rng);
-/// dropout(softmax(q kᵀ / √width)) v for each of `heads` heads of width hidden / heads; q, k, v
-/// (batch, length, hidden), mask (batch, length) with 0 where a key is padding, or undefined. Rows
-/// past the last unmasked key of their sequence come out as 0.
+/// dropout(softmax(q kᵀ / √width)) v for each of `heads` heads of width hidden / heads; k, v
+/// (batch, length, hidden), q the same or only the leading rows of each sequence, mask (batch,
+/// length) with 0 where a key is padding, or undefined. Rows past the last unmasked key of their
+/// sequence come out as 0. Leading rows come out as they would among all of them.
 template <class T>
 Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t heads,
                  const Tensor<std::uint8_t>& mask, double probability, const Rng& rng);

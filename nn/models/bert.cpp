@@ -52,15 +52,16 @@ BertLayer<T>::BertLayer(const BertConfig& c, const Rng& rng)
 }
 
 template <class T>
-Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask,
-                                Pass& pass) const {
+Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass,
+                                bool first_only) const {
   const double drop = config_.hidden_dropout_prob;
   const auto& self = attention_.self;
-  const Var<T> context = attention(self.query(x, pass), self.key(x, pass), self.value(x, pass),
+  const Var<T> asking = first_only ? slice(x, 1, 0, 1) : x;
+  const Var<T> context = attention(self.query(asking, pass), self.key(x, pass), self.value(x, pass),
                                    config_.num_attention_heads, mask,
                                    pass.dropout(config_.attention_probs_dropout_prob), pass.next());
   const auto& out = attention_.output;
-  const Var<T> attended = out.norm.of_sum(out.dense(context, pass), x, drop, pass);
+  const Var<T> attended = out.norm.of_sum(out.dense(context, pass), asking, drop, pass);
   const Var<T> wide = gelu(intermediate_.dense(attended, pass));
   return output_.norm.of_sum(output_.dense(wide, pass), attended, drop, pass);
 }
@@ -171,6 +172,11 @@ Bert<T>::~Bert() = default;
 
 template <class T>
 Var<T> Bert<T>::hidden(const TokenBatch& batch, Pass& pass) const {
+  return encode(batch, pass, false);
+}
+
+template <class T>
+Var<T> Bert<T>::encode(const TokenBatch& batch, Pass& pass, bool first_only) const {
   const Shape& shape = batch.ids.shape();
   if (shape.rank() != 2 || batch.type_ids.shape() != shape ||
       (batch.mask.defined() && batch.mask.shape() != shape)) {
@@ -191,7 +197,10 @@ Var<T> Bert<T>::hidden(const TokenBatch& batch, Pass& pass) const {
   const Var<T> places = add(e.type(batch.type_ids), e.position(positions));
   Var<T> x = e.norm(add(e.word(batch.ids), places));
   x = dropout(x, pass.dropout(config_.hidden_dropout_prob), pass.next());
-  for (const auto& layer : parts_->bert.encoder.layers) x = (*layer)(x, batch.mask, pass);
+  const auto& layers = parts_->bert.encoder.layers;
+  for (const auto& layer : layers) {
+    x = (*layer)(x, batch.mask, pass, first_only && layer == layers.back());
+  }
   return x;
 }
 
@@ -205,7 +214,7 @@ Var<T> Bert<T>::pooled(const Var<T>& hidden, Pass& pass) const {
 template <class T>
 Var<T> Bert<T>::logits(const TokenBatch& batch, Pass& pass) const {
   if (!parts_->classifier) throw ValueError("bert: this model has no classification head");
-  const Var<T> features = pooled(hidden(batch, pass), pass);
+  const Var<T> features = pooled(encode(batch, pass, true), pass);
   const double p = pass.dropout(config_.hidden_dropout_prob);
   return (*parts_->classifier)(dropout(features, p, pass.next()), pass);
 }

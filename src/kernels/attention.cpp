@@ -8,6 +8,7 @@
 #include "kernels/gemm.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/row_sums.hpp"
+#include "kernels/transpose.hpp"
 #include "kernels/vector_math.hpp"
 
 namespace parsimony::kernels {
@@ -29,17 +30,6 @@ T* scratch(int which, std::int64_t size) {
   auto& buffer = buffers[which];
   if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
   return buffer.data();
-}
-
-/// xᵀ of (rows, cols) with a leading dimension: OpenBLAS's small a bᵀ runs at half the rate of a b.
-template <class T>
-void transposed(std::int64_t rows, std::int64_t cols, const T* x, std::int64_t ld, T* out) {
-  for (std::int64_t r0 = 0; r0 < rows; r0 += 16) {
-    const std::int64_t r1 = std::min(rows, r0 + 16);
-    for (std::int64_t c = 0; c < cols; ++c) {
-      for (std::int64_t r = r0; r < r1; ++r) out[c * rows + r] = x[r * ld + c];
-    }
-  }
 }
 
 /// Softmax of a row of scores times `scale` over the unmasked keys, in place.
@@ -83,21 +73,24 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
                const T* v, T* out, T* probabilities) {
   const std::int64_t ld = s.hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
-  const std::int64_t cost = 2 * s.length * s.length * s.width;
+  const std::int64_t cost = 2 * s.queries * s.length * s.width;
   parallel_for(s.batch * s.heads, cost, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t item = first; item < last; ++item) {
       const std::int64_t b = item / s.heads;
-      const std::int64_t at = b * s.length * ld + item % s.heads * s.width;
+      const std::int64_t head = item % s.heads * s.width;
+      const std::int64_t at = b * s.length * ld + head;
+      const std::int64_t at_q = b * s.queries * ld + head;
       const std::int64_t n = used_length(s, b);
-      for (std::int64_t i = n; i < s.length; ++i) std::fill_n(out + at + i * ld, s.width, T(0));
-      if (n == 0) continue;
-      T* p = probabilities + item * s.length * s.length;
+      const std::int64_t m = std::min(n, s.queries);
+      for (std::int64_t i = m; i < s.queries; ++i) std::fill_n(out + at_q + i * ld, s.width, T(0));
+      if (m == 0) continue;
+      T* p = probabilities + item * s.queries * s.length;
       T* kt = scratch<T>(0, n * s.width);
-      transposed(n, s.width, k + at, ld, kt);
-      gemm(false, false, n, n, s.width, T(1), q + at, ld, kt, n, T(0), p, n);
+      transpose(n, s.width, k + at, ld, kt);
+      gemm(false, false, m, n, s.width, T(1), q + at_q, ld, kt, n, T(0), p, n);
       const T* weights = p;
-      T* dropped = dropout.threshold != 0 ? scratch<T>(1, n * n) : nullptr;
-      for (std::int64_t i = 0; i < n; ++i) {
+      T* dropped = dropout.threshold != 0 ? scratch<T>(1, m * n) : nullptr;
+      for (std::int64_t i = 0; i < m; ++i) {
         masked_softmax(n, scale, s.mask == nullptr ? nullptr : s.mask + b * s.length, p + i * n);
         if (dropped != nullptr) {
           drop_row({dropout.key, dropout.threshold, s.length}, item * s.length + i, n, p + i * n,
@@ -105,7 +98,7 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
         }
       }
       if (dropped != nullptr) weights = dropped;
-      gemm(false, false, n, s.width, n, T(1), weights, n, v + at, ld, T(0), out + at, ld);
+      gemm(false, false, m, s.width, n, T(1), weights, n, v + at, ld, T(0), out + at_q, ld);
     }
   });
 }
@@ -118,42 +111,48 @@ void attention_backward(const AttentionShape& s, const DropoutMask& dropout, con
   const std::int64_t ld = s.hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
   const T inverse = static_cast<T>(1.0 / dropout.kept());
-  const std::int64_t cost = 4 * s.length * s.length * s.width;
+  const std::int64_t cost = 4 * s.queries * s.length * s.width;
   parallel_for(s.batch * s.heads, cost, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t item = first; item < last; ++item) {
       const std::int64_t b = item / s.heads;
-      const std::int64_t at = b * s.length * ld + item % s.heads * s.width;
+      const std::int64_t head = item % s.heads * s.width;
+      const std::int64_t at = b * s.length * ld + head;
+      const std::int64_t at_q = b * s.queries * ld + head;
       const std::int64_t n = used_length(s, b);
-      for (T* d : {dq, dk, dv}) {
-        if (d == nullptr) continue;
-        for (std::int64_t i = n; i < s.length; ++i) std::fill_n(d + at + i * ld, s.width, T(0));
-      }
-      if (n == 0) continue;
-      const T* p = probabilities + item * s.length * s.length;
-      T* weights = scratch<T>(1, n * n);
-      T* ds = scratch<T>(2, n * n);
+      const std::int64_t m = std::min(n, s.queries);
+      const auto clear = [&](T* d, std::int64_t from, std::int64_t to) {
+        if (d == nullptr) return;
+        for (std::int64_t i = from; i < to; ++i) std::fill_n(d + i * ld, s.width, T(0));
+      };
+      clear(dq == nullptr ? dq : dq + at_q, m, s.queries);
+      clear(dk == nullptr ? dk : dk + at, n, s.length);
+      clear(dv == nullptr ? dv : dv + at, n, s.length);
+      if (m == 0) continue;
+      const T* p = probabilities + item * s.queries * s.length;
+      T* weights = scratch<T>(1, m * n);
+      T* ds = scratch<T>(2, m * n);
       T* vt = scratch<T>(0, n * s.width);
-      transposed(n, s.width, v + at, ld, vt);
-      gemm(false, false, n, n, s.width, T(1), dout + at, ld, vt, n, T(0), ds, n);
-      for (std::int64_t i = 0; i < n; ++i) {
+      transpose(n, s.width, v + at, ld, vt);
+      gemm(false, false, m, n, s.width, T(1), dout + at_q, ld, vt, n, T(0), ds, n);
+      for (std::int64_t i = 0; i < m; ++i) {
         const T* pr = p + i * n;
         T* wr = weights + i * n;
         T* dr = ds + i * n;
-        // <P, dP> = <D, dD>, so one sum does for both.
-        for (std::int64_t j = 0; j < n; ++j) wr[j] = std::signbit(pr[j]) ? T(0) : pr[j] * inverse;
+        // <P, dP> = <D, dD>, so one sum does for both. A dropped -0 weighs nothing either way.
+        for (std::int64_t j = 0; j < n; ++j) wr[j] = pr[j] < T(0) ? T(0) : pr[j] * inverse;
         const T inner = static_cast<T>(sum_of(n, [=](std::int64_t j) { return wr[j] * dr[j]; }));
         for (std::int64_t j = 0; j < n; ++j) {
           dr[j] = scale * (wr[j] * dr[j] - std::abs(pr[j]) * inner);
         }
       }
       if (dv != nullptr) {
-        gemm(true, false, n, s.width, n, T(1), weights, n, dout + at, ld, T(0), dv + at, ld);
+        gemm(true, false, n, s.width, m, T(1), weights, n, dout + at_q, ld, T(0), dv + at, ld);
       }
       if (dq != nullptr) {
-        gemm(false, false, n, s.width, n, T(1), ds, n, k + at, ld, T(0), dq + at, ld);
+        gemm(false, false, m, s.width, n, T(1), ds, n, k + at, ld, T(0), dq + at_q, ld);
       }
       if (dk != nullptr) {
-        gemm(true, false, n, s.width, n, T(1), ds, n, q + at, ld, T(0), dk + at, ld);
+        gemm(true, false, n, s.width, m, T(1), ds, n, q + at_q, ld, T(0), dk + at, ld);
       }
     }
   });

@@ -10,20 +10,22 @@ namespace parsimony::kernels {
 
 struct AttentionShape {
   std::int64_t batch, length, heads, width;  // width of one head
+  /// The leading tokens of each sequence that ask, at most length; q and out have so many rows.
+  std::int64_t queries;
   /// Keys that may be attended to, (batch, length) of 0 and 1; null: all.
   const std::uint8_t* mask = nullptr;
   std::int64_t hidden() const { return heads * width; }
 };
 
 /// out = dropout(softmax(q kᵀ / √width)) v for each head. Rows past the last unmasked key of their
-/// sequence (padding) are 0. `probabilities` (batch, heads, length, length) keeps what backward
-/// needs: the softmax, negative (or -0) where an entry was dropped; a sequence uses the upper left
-/// of its square, row by row.
+/// sequence (padding) are 0. `probabilities` (batch, heads, queries, length) keeps what backward
+/// needs: the softmax, negative (or -0) where an entry was dropped; a sequence uses the beginning
+/// of its block, row by row.
 template <class T>
 void attention(const AttentionShape& shape, const DropoutMask& dropout, const T* q, const T* k,
                const T* v, T* out, T* probabilities);
 
-/// Gradients of q, k and v, each (batch, length, hidden); null where none is needed.
+/// Gradients of q, k and v, of their shapes; null where none is needed.
 template <class T>
 void attention_backward(const AttentionShape& shape, const DropoutMask& dropout, const T* q,
                         const T* k, const T* v, const T* probabilities, const T* dout, T* dq, T* dk,

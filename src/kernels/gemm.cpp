@@ -7,6 +7,7 @@
 
 #include "kernels/gemm_avx512.hpp"
 #include "kernels/parallel.hpp"
+#include "kernels/transpose.hpp"
 
 namespace parsimony::kernels {
 
@@ -34,33 +35,6 @@ void call(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64
 /// pays to write bᵀ out first (100³: 29 µs against 41).
 constexpr std::int64_t pack_threshold = 192 * 192 * 192;
 
-/// bᵀ of a small (n, k) matrix into `out` (k, n), in 8 x 8 blocks that fit the registers.
-template <class T>
-void pack_transposed(const T* b, std::int64_t ldb, std::int64_t n, std::int64_t k, T* out) {
-  constexpr std::int64_t side = 8;
-  const std::int64_t n_blocks = n / side * side;
-  const std::int64_t k_blocks = k / side * side;
-  for (std::int64_t j0 = 0; j0 < n_blocks; j0 += side) {
-    for (std::int64_t i0 = 0; i0 < k_blocks; i0 += side) {
-      const T* from = b + j0 * ldb + i0;
-      T* to = out + i0 * n + j0;
-      T block[side][side];
-      for (std::int64_t j = 0; j < side; ++j) {
-        for (std::int64_t i = 0; i < side; ++i) block[i][j] = from[j * ldb + i];
-      }
-      for (std::int64_t i = 0; i < side; ++i) {
-        for (std::int64_t j = 0; j < side; ++j) to[i * n + j] = block[i][j];
-      }
-    }
-    for (std::int64_t i = k_blocks; i < k; ++i) {
-      for (std::int64_t j = j0; j < j0 + side; ++j) out[i * n + j] = b[j * ldb + i];
-    }
-  }
-  for (std::int64_t j = n_blocks; j < n; ++j) {
-    for (std::int64_t i = 0; i < k; ++i) out[i * n + j] = b[j * ldb + i];
-  }
-}
-
 /// A product below this m n k is not worth waking a thread: 160³ takes about 0.1 ms on one core.
 constexpr std::int64_t gemm_threshold = 160 * 160 * 160;
 
@@ -82,7 +56,7 @@ void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::i
   if (trans_b && m >= 8 && n >= 8 && k >= 8 && m * n * k < pack_threshold) {
     thread_local std::vector<T> packed;
     packed.resize(static_cast<std::size_t>(n * k));
-    pack_transposed(b, ldb, n, k, packed.data());
+    transpose(n, k, b, ldb, packed.data());
     threaded(trans_a, false, m, n, k, alpha, a, lda, packed.data(), n, beta, c, ldc);
     return;
   }

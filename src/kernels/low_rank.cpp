@@ -179,22 +179,23 @@ void low_rank_gradients(std::int64_t rows, std::int64_t out, std::int64_t in, st
     for (std::int64_t k = 0; k < rank; ++k) left_t[k * out + o] = left[o * rank + k];
   }
   std::copy_n(right, rank * in, right_p);
-  parallel_for(chunks, 4 * chunk * part / lane_count<T>, [=](std::int64_t first, std::int64_t last) {
-    T p[block_rows * low_rank_most];
-    T q[block_rows * low_rank_most];
-    for (std::int64_t c = first; c < last; ++c) {
-      T* dl = sums + c * part;
-      T* dr = dl + padded * out;
-      const std::int64_t end = std::min(rows, (c + 1) * chunk);
-      for (std::int64_t r = c * chunk; r < end; r += block_rows) {
-        const std::int64_t count = std::min(block_rows, end - r);
-        thin_product(count, in, padded, x + r * in, right_p, p);
-        thin_product(count, out, padded, dy + r * out, left_t, q);
-        thin_outer(count, out, padded, dy + r * out, p, dl);
-        thin_outer(count, in, padded, x + r * in, q, dr);
-      }
-    }
-  });
+  parallel_for(chunks, 4 * chunk * part / lane_count<T>,
+               [=](std::int64_t first, std::int64_t last) {
+                 T p[block_rows * low_rank_most];
+                 T q[block_rows * low_rank_most];
+                 for (std::int64_t c = first; c < last; ++c) {
+                   T* dl = sums + c * part;
+                   T* dr = dl + padded * out;
+                   const std::int64_t end = std::min(rows, (c + 1) * chunk);
+                   for (std::int64_t r = c * chunk; r < end; r += block_rows) {
+                     const std::int64_t count = std::min(block_rows, end - r);
+                     thin_product(count, in, padded, x + r * in, right_p, p);
+                     thin_product(count, out, padded, dy + r * out, left_t, q);
+                     thin_outer(count, out, padded, dy + r * out, p, dl);
+                     thin_outer(count, in, padded, x + r * in, q, dr);
+                   }
+                 }
+               });
   for (std::int64_t c = 1; c < chunks; ++c) {
     for (std::int64_t i = 0; i < part; ++i) sums[i] += sums[c * part + i];
   }

@@ -240,12 +240,22 @@ void transformer_layers() {
           return low_rank_linear(x[0], x[1], Var<Scalar<decltype(x)>>(), x[2], x[3]);
         });
   }
+  // More columns than a vector has lanes, more than one group of eight ranks; a rank beyond the
+  // kernels' on a weight large enough to be updated.
+  row("low_rank_linear, wide", {{{30, 20}}, {{19, 20}}, {{19}}, {{19, 9}}, {{9, 20}}},
+      [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
+  row("low_rank_linear, rank 33", {{{60, 4}}, {{5, 4}}, {{5}}, {{5, 33}}, {{33, 4}}},
+      [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
   for (const double p : {0.0, 0.3}) {
     const std::string name = p == 0 ? "" : ", dropout";
     // Around a point that is not 0: scores are products, so near 0 their derivatives vanish.
     row("attention" + name, {{{3, 4, 6}}, {{3, 4, 6}}, {{3, 4, 6}}}, [=](auto& x) {
       const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({3, 4, 6}));
       return attention(x[0] + around, x[1] - around, x[2], 2, key_mask(), p, rng);
+    });
+    row("attention, leading queries" + name, {{{3, 2, 6}}, {{3, 4, 6}}, {{3, 4, 6}}}, [=](auto& x) {
+      const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({3, 4, 6}));
+      return attention(x[0] + slice(around, 1, 0, 2), x[1] - around, x[2], 2, key_mask(), p, rng);
     });
     row("attention without a mask" + name, {{{1, 5, 3}}},
         [=](auto& x) { return attention(x[0], x[0], x[0], 1, Tensor<std::uint8_t>(), p, rng); });
