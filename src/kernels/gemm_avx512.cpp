@@ -2,7 +2,7 @@
 // packed blocks that stay in the caches.
 //
 // op(b) is packed in blocks of k_block x n_block (half the L2 cache), as panels two vectors wide;
-// the threads of a product pack a block together and then share it, each working on rows of its
+// the threads of a product pack blocks together and then share them, each working on rows of its
 // own. Rows of op(a) are read where they are or, when a tile is used often, from a copy in the L1
 // cache. Edges need no padding: every height has its kernel, the last vector of a row its mask.
 //
@@ -249,6 +249,7 @@ struct Plan {
   int64_t n_blocks;  ///< blocks of columns, a multiple of the panel but for the last
   int64_t n_size;
   int64_t k_blocks;
+  int64_t stage;  ///< blocks of op(b) that a team packs between two barriers: 4 MiB
   bool pack_a, pack_b;
 };
 
@@ -261,12 +262,29 @@ Plan<T> plan(const Product<T>& s) {
   it.n_size = blocks_of(panels, it.n_blocks) * panel<T>;
   it.n_blocks = blocks_of(s.n, it.n_size);
   it.k_blocks = blocks_of(s.k, k_block);
+  constexpr int64_t stage_size = 4 * 1024 * 1024 / static_cast<int64_t>(sizeof(T));
+  it.stage = std::clamp<int64_t>(stage_size / (k_block * it.n_size), 1, it.n_blocks * it.k_blocks);
   it.pack_a = panels > 3;
   it.pack_b = s.trans_b || it.tiles > 3;
   return it;
 }
 
-/// Member t of a team of `count` threads; `packed` is room for two blocks of op(b), shared.
+/// Member t's share of the panels of block n of op(b).
+template <class T>
+void pack_block(const Product<T>& s, const Plan<T>& plan, int64_t n, int64_t t, int64_t count,
+                T* block) {
+  const int64_t j0 = n / plan.k_blocks * plan.n_size;
+  const int64_t panels = blocks_of(std::min(plan.n_size, s.n - j0), panel<T>);
+  const int64_t p0 = s.k * (n % plan.k_blocks) / plan.k_blocks;
+  const int64_t depth = s.k * (n % plan.k_blocks + 1) / plan.k_blocks - p0;
+  for (int64_t j = panels * t / count; j < panels * (t + 1) / count; ++j) {
+    const int64_t column = j0 + j * panel<T>;
+    pack_panel(s, column, std::min(panel<T>, s.n - column), p0, depth,
+               block + j * panel<T> * depth);
+  }
+}
+
+/// Member t of a team of `count` threads; `packed` is room for two stages of op(b), shared.
 template <class T>
 void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T* packed) {
   thread_local std::vector<T> memory;
@@ -274,68 +292,70 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
   T* copy = plan.pack_a ? scratch(memory, tile_room * group_max) : nullptr;
   const int64_t first_tile = plan.tiles * t / count;
   const int64_t last_tile = plan.tiles * (t + 1) / count;
-  for (int64_t jb = 0; jb < plan.n_blocks; ++jb) {
-    const int64_t j0 = jb * plan.n_size;
+  const int64_t blocks = plan.n_blocks * plan.k_blocks;
+  const int64_t room = k_block * plan.n_size;
+  // One thread packs a block just before it is used; a team as many as fit, for barriers cost more
+  // than reading a block back from the L3 cache, above all where threads share a core.
+  const int64_t stage = count > 1 ? plan.stage : 1;
+  for (int64_t n = 0; n < blocks; ++n) {
+    const int64_t j0 = n / plan.k_blocks * plan.n_size;
     const int64_t panels = blocks_of(std::min(plan.n_size, s.n - j0), panel<T>);
-    for (int64_t pb = 0; pb < plan.k_blocks; ++pb) {
-      const int64_t p0 = s.k * pb / plan.k_blocks;
-      const int64_t depth = s.k * (pb + 1) / plan.k_blocks - p0;
-      T* block = packed + (jb * plan.k_blocks + pb) % 2 * (k_block * plan.n_size);
-      if (plan.pack_b) {
-        for (int64_t j = panels * t / count; j < panels * (t + 1) / count; ++j) {
-          const int64_t column = j0 + j * panel<T>;
-          pack_panel(s, column, std::min(panel<T>, s.n - column), p0, depth,
-                     block + j * panel<T> * depth);
-        }
-        // No second barrier after the tiles: the next block goes to the other half, and whoever
-        // packs the one after it has passed the next barrier.
-        if (count > 1) {
-#pragma omp barrier
-        }
+    const int64_t pb = n % plan.k_blocks;
+    const int64_t p0 = s.k * pb / plan.k_blocks;
+    const int64_t depth = s.k * (pb + 1) / plan.k_blocks - p0;
+    T* block = packed + n % (2 * stage) * room;
+    if (plan.pack_b && n % stage == 0) {
+      for (int64_t ahead = n; ahead < std::min(n + stage, blocks); ++ahead) {
+        pack_block(s, plan, ahead, t, count, packed + ahead % (2 * stage) * room);
       }
-      const T beta = pb == 0 ? s.beta : T(1);
-      // A block that fits into the L1 cache need not be shared out: rows of c in one go.
-      const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
-      const int64_t group = small ? 1 : group_max;
-      for (int64_t g = first_tile; g < last_tile; g += group) {
-        Rows<T> rows[group_max];
+      // No second barrier after the tiles: the next stage goes to the other half, and whoever
+      // packs the one after it has passed the next barrier.
+      if (count > 1) {
+#pragma omp barrier
+      }
+    }
+    const T beta = pb == 0 ? s.beta : T(1);
+    // A block that fits into the L1 cache need not be shared out: rows of c in one go.
+    const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
+    const int64_t group = small ? 1 : group_max;
+    for (int64_t g = first_tile; g < last_tile; g += group) {
+      Rows<T> rows[group_max];
+      for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
+        const int64_t row = s.m * i / plan.tiles;
+        const int64_t height = s.m * (i + 1) / plan.tiles - row;
+        rows[i - g] = plan.pack_a ? pack_rows(s, row, height, p0, depth, copy + (i - g) * tile_room)
+                      : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
+                                  : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
+      }
+      for (int64_t j = 0; j < panels; ++j) {
+        const int64_t column = j0 + j * panel<T>;
+        const int64_t width = std::min(panel<T>, s.n - column);
+        const bool two = width > Lanes<T>::count;
+        const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
         for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
           const int64_t row = s.m * i / plan.tiles;
           const int64_t height = s.m * (i + 1) / plan.tiles - row;
-          rows[i - g] = plan.pack_a
-                            ? pack_rows(s, row, height, p0, depth, copy + (i - g) * tile_room)
-                        : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
-                                    : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
-        }
-        for (int64_t j = 0; j < panels; ++j) {
-          const int64_t column = j0 + j * panel<T>;
-          const int64_t width = std::min(panel<T>, s.n - column);
-          const bool two = width > Lanes<T>::count;
-          const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
-          for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
-            const int64_t row = s.m * i / plan.tiles;
-            const int64_t height = s.m * (i + 1) / plan.tiles - row;
-            tile_for<T>(height, two)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb, s.alpha,
-                                     beta, s.c + row * s.ldc + column, s.ldc,
-                                     first_lanes<T>(two ? width - Lanes<T>::count : width));
-          }
+          tile_for<T>(height, two)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb, s.alpha,
+                                   beta, s.c + row * s.ldc + column, s.ldc,
+                                   first_lanes<T>(two ? width - Lanes<T>::count : width));
         }
       }
     }
   }
 }
 
-/// Two blocks of packed op(b), of the calling thread.
+/// Two stages of packed op(b) for a team, or two blocks for one thread; of the calling thread.
 template <class T>
-T* block_memory(const Plan<T>& plan) {
+T* block_memory(const Plan<T>& plan, bool team) {
   thread_local std::vector<T> memory;
-  return plan.pack_b ? scratch(memory, 2 * k_block * plan.n_size) : nullptr;
+  const int64_t blocks = 2 * (team ? plan.stage : 1);
+  return plan.pack_b ? scratch(memory, blocks * k_block * plan.n_size) : nullptr;
 }
 
 template <class T>
 void one_thread(const Product<T>& s) {
   const Plan<T> it = plan(s);
-  work(s, it, 0, 1, block_memory(it));
+  work(s, it, 0, 1, block_memory(it, false));
 }
 
 /// c = beta c, for k = 0.
@@ -362,9 +382,9 @@ bool gemm_avx512(const Product<T>& s, int threads) {
   const int64_t panels = blocks_of(s.n, panel<T>);
   const auto team = static_cast<int>(std::min<int64_t>(threads, std::max(it.tiles, panels)));
   if (team <= 1) {
-    work(s, it, 0, 1, block_memory(it));
+    work(s, it, 0, 1, block_memory(it, false));
   } else if (it.tiles >= panels || it.tiles >= 4 * team) {
-    T* packed = block_memory(it);
+    T* packed = block_memory(it, true);
 #pragma omp parallel num_threads(team)
     work(s, it, omp_get_thread_num(), omp_get_num_threads(), packed);
   } else {
