@@ -165,6 +165,11 @@ class PretrainJob : public Experiment {
     result_.tokens_per_second = record.last("tokens_per_second");
     result_.model = run.folder() + "/model";
     save_bert(model, result_.model, float_format(o_.format));
+    // Fine-tuning wants its dropout, whatever pretraining had.
+    BertConfig saved = model.config();
+    saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
+    saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
+    save_bert_config(saved, result_.model + "/config.json");
     tokenizer_.save(result_.model);
     run.figure(curve(record));
   }
