@@ -1,10 +1,20 @@
 // Adapters: a trained update ΔW of a frozen weight matrix W (m, n), in W's own orientation - (out,
 // in) for a linear layer, (count, width) for an embedding.
 //
-// A new adapter is one file in nn/lowrank: a subclass whose fields are its parameters and whose
-// update() says what ΔW is, and a line that registers a maker under a name.
+// A new adapter is one file in nn/lowrank/adapters: a subclass of Adapter whose fields are its
+// parameters and whose update() says what ΔW is, and at its end register_adapter<Subclass>(info),
+// where `info` names the method and lists its options with defaults and help. One line in
+// nn/meson.build adds it. From the list come the flags of `parsimony finetune`, the keys of
+// adapter_config.json and the messages about wrong values; from update() come training, merge,
+// spectra, conversion to a plain LoRA pair, and saving. Options reach a method as a Config of its
+// own (adapter_config); AdapterOptions holds a method's name and what differs from the defaults:
+// AdapterOptions o{"lora"}; o.set("rank", 4).set("init", "peft"). A method overrides more only
+// where it must: applied() to put another base in the place of W (OLoRA, PiSSA), linear() and
+// rows() for what is no sum of base and update, exact_pair() where the pair is not what update()
+// computes with, rate_factors() for parameters with a learning rate of their own.
 #pragma once
 
+#include <parsimony/config.hpp>
 #include <parsimony/deep_linear.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/optim.hpp>
@@ -13,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace parsimony {
@@ -24,53 +35,19 @@ struct WeightUpdate {
   Var<T> dense;
 };
 
+/// What a layer computes with: base + update.
 template <class T>
-class Adapter : public Module<T> {
- public:
-  /// ΔW as a function of the adapter's parameters. @throws what the ops throw.
-  virtual WeightUpdate<T> update() const = 0;
-  /// x (W + ΔW)ᵀ + b. Override where ΔW is not all there is (dropout on the adapter's input).
-  virtual Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
-                        Pass& pass) const;
-  /// Rows of W + ΔW.
-  virtual Var<T> rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const;
-  /// The name its parameters are listed under: "lora" gives "<module>.lora.<parameter>".
-  virtual std::string name() const = 0;
-  /// Parameters whose step is γ times the learning rate (empty: none); by name, as listed here.
-  virtual std::vector<std::string> slow_parameters() const { return {}; }
-
-  /// ΔW (m, n) in full.
-  Tensor<T> delta() const;
-  /// Shape of the weight that it is for.
-  const Shape& shape() const { return shape_; }
-
- protected:
-  explicit Adapter(const Shape& shape) : shape_(shape) {}
-
- private:
-  Shape shape_;
+struct LayerWeight {
+  Var<T> base;  // (m, n)
+  WeightUpdate<T> update;
 };
 
-/// What a method's maker is told. Not every method reads every field.
-struct AdapterOptions {
-  std::string method = "deep-lora";
-  index_t rank = 8;
-  /// Deep LoRA: number of factors, at least 3.
-  index_t depth = 3;
-  /// Deep LoRA: scale ε of the orthogonal initial factors.
-  double eps = 1e-3;
-  /// Deep LoRA: "narrow" (random factors of width rank), "full" (width min(m, n), or max with
-  /// `wide`), "compressed" (outer factors from the gradient).
-  std::string form = "narrow";
-  bool wide = false;
-  /// Deep LoRA, compressed: step of the outer factors over that of the inner ones.
-  double gamma = 1e-2;
-  /// LoRA: "paper" (N(0, 1) on the output side, 0 on the input side, no scaling) or "peft"
-  /// (Kaiming-uniform A, B = 0, scaled by alpha / rank).
-  std::string init = "paper";
-  double alpha = 8;
-  /// LoRA, PEFT's: dropout on the adapter's input.
-  double dropout = 0;
+/// A plain LoRA pair with scaling 1 (alpha = rank): b a is ΔW of a linear layer, and the transpose
+/// of an embedding's.
+template <class T>
+struct LoraPair {
+  Tensor<T> a, b;  // (r, in), (out, r)
+  index_t rank() const { return a.dim(0); }
 };
 
 /// Where an adapter goes.
@@ -81,22 +58,148 @@ struct AdapterSite {
   /// True for an embedding, whose rows are inputs; a linear layer's rows are outputs.
   bool rows_are_inputs = false;
   /// Leading singular triplets of the gradient of the loss by the weight at the start; given to
-  /// methods that ask for it (AdapterMethod::wants_gradient).
+  /// methods that ask for it (AdapterInfo::gradient_rank).
   const TopSingular<T>* gradient = nullptr;
+  /// Of the module: "bert.encoder.layer.0.attention.self.query".
+  std::string name;
+  /// The method's name, which AdapterMethod::make sets.
+  std::string method;
+  /// Tensors that adapters attached together share, by name; null for an adapter on its own.
+  std::map<std::string, Tensor<T>>* shared = nullptr;
+  /// Largest sides of the weights attached together; 0 for an adapter on its own.
+  index_t widest_in = 0, widest_out = 0;
+
+  index_t in() const { return weight.dim(rows_are_inputs ? 0 : 1); }
+  index_t out() const { return weight.dim(rows_are_inputs ? 1 : 0); }
+  /// W as a linear layer's, (out, in): the transpose for an embedding.
+  Tensor<T> matrix() const { return rows_are_inputs ? transpose(weight) : weight; }
+  /// The option "rank". @throws ValueError unless it is in 1..min(in, out).
+  index_t rank(const Config& options) const;
+};
+
+template <class T>
+class Adapter : public Module<T> {
+ public:
+  /// ΔW as a function of the adapter's parameters, against the weight of the model as it was
+  /// loaded.
+  /// @throws what the ops throw.
+  virtual WeightUpdate<T> update() const = 0;
+  /// What linear() and rows() compute with: the weight and update(), unless the method trains on
+  /// another base.
+  virtual LayerWeight<T> applied(const Var<T>& weight) const;
+  /// x (W + ΔW)ᵀ + b, with dropout on the input of a low-rank update in training.
+  virtual Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                        Pass& pass) const;
+  /// Rows of W + ΔW.
+  virtual Var<T> rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const;
+  /// Parameters, as listed here, whose step is not the learning rate but a multiple of it.
+  virtual std::vector<std::pair<std::string, double>> rate_factors() const { return {}; }
+
+  /// The method's name with underscores; its parameters are listed under it: "lora" gives
+  /// "<module>.lora.<parameter>".
+  const std::string& name() const { return name_; }
+  /// Shape of the weight that it is for.
+  const Shape& shape() const { return shape_; }
+  /// ΔW (m, n) in full.
+  Tensor<T> delta() const;
+  /// ΔW as an exact plain LoRA pair. @throws ValueError where there is none, saying why.
+  LoraPair<T> to_lora() const;
+
+ protected:
+  /// Takes the option "adapter_dropout" where the method has it.
+  Adapter(const AdapterSite<T>& site, const Config& options);
+  Adapter(const Shape& shape, std::string name) : name_(std::move(name)), shape_(shape) {}
+
+  /// The pair that to_lora() hands out; by default update()'s.
+  /// @throws ValueError saying why there is none.
+  virtual WeightUpdate<T> exact_pair() const;
+  /// up (out, r) times down (r, in) in the orientation of W.
+  WeightUpdate<T> pair(const Var<T>& up, const Var<T>& down) const;
+  /// True for an embedding.
+  bool rows_are_inputs() const { return rows_are_inputs_; }
+  double dropout() const { return dropout_; }
+
+ private:
+  std::string name_;
+  Shape shape_;
+  bool rows_are_inputs_ = false;
+  double dropout_ = 0;
+};
+
+/// A method and what differs from its defaults, by the option's name. A text is parsed into the
+/// option's type.
+struct AdapterOptions {
+  std::string method = "deep-lora";
+  std::map<std::string, Setting> values = {};
+
+  AdapterOptions& set(const std::string& option, Setting value) {
+    values[option] = std::move(value);
+    return *this;
+  }
+};
+
+/// What a method says of itself.
+struct AdapterInfo {
+  std::string name;     // "lora-xs"
+  std::string summary;  // a line for lists of methods
+  /// Options with their defaults and help. One that several methods have is of one type.
+  std::vector<Config::Entry> options;
+  /// False: for linear layers only.
+  bool embeddings = true;
+  /// True: what is trained belongs to the very weights that it was trained on.
+  bool from_base = false;
+  /// True: saved as one tensor for all layers, where a header entry a layer would outweigh it.
+  bool stacked = false;
+  /// Half-rank h of the gradient subspace that the maker needs; undefined or 0: none.
+  std::function<index_t(const Config&)> gradient_rank = {};
 };
 
 /// A method by name: how its adapters are made.
 template <class T>
 struct AdapterMethod {
-  std::function<std::unique_ptr<Adapter<T>>(const AdapterSite<T>&, const AdapterOptions&)> make;
-  /// Half-rank h of the gradient subspace that the maker needs; 0: none.
-  std::function<index_t(const AdapterOptions&)> wants_gradient;
+  AdapterInfo info;
+  std::function<std::unique_ptr<Adapter<T>>(const AdapterSite<T>&, const Config&)> maker;
+
+  /// @throws ValueError on an unknown option, a value out of its range or a layer that the method
+  /// has no form for.
+  std::unique_ptr<Adapter<T>> make(AdapterSite<T> site, const AdapterOptions& options) const;
+  /// Half-rank of the gradient subspace that make() needs; 0: none.
+  index_t wants_gradient(const AdapterOptions& options) const;
 };
 
 /// Every method. @throws ValueError on an unknown one, with the nearest name.
 template <class T>
 const AdapterMethod<T>& adapter_method(const std::string& name);
 std::vector<std::string> adapter_methods();
+/// What a method says of itself. @throws as adapter_method.
+const AdapterInfo& adapter_info(const std::string& method);
+/// All of a method's options, with the values that were given. @throws ValueError naming the method
+/// and the option: unknown (with the nearest name, or the methods that have it) or of another type.
+Config adapter_config(const AdapterOptions& options);
+
+/// Adds a method for both scalars. `make` is generic: make(site, config) for a site of float or
+/// double, returning a unique_ptr to an adapter.
+template <class T>
+void register_adapter(AdapterMethod<T> method);
+template <class Make>
+void register_adapter(const AdapterInfo& info, Make make) {
+  register_adapter<float>(AdapterMethod<float>{info, make});
+  register_adapter<double>(AdapterMethod<double>{info, make});
+}
+/// The same for a class template with a constructor (site, config).
+template <template <class> class Subclass>
+void register_adapter(const AdapterInfo& info) {
+  register_adapter(info, [](const auto& site, const Config& options) {
+    using T = typename std::decay_t<decltype(site.weight)>::value_type;
+    return std::unique_ptr<Adapter<T>>(std::make_unique<Subclass<T>>(site, options));
+  });
+}
+
+/// Options that many methods share.
+Config::Entry rank_option(index_t value = 8);
+Config::Entry alpha_option(double value = 8);
+Config::Entry dropout_option();
+Config::Entry basis_seed_option();
 
 /// Outer factors of the compressed form for an O that is Haar-random among the matrices (m, n) with
 /// orthonormal rows or columns, drawn without forming O (section 1.4, "even cheaper"): the narrower
@@ -117,7 +220,6 @@ class GradientProbe : public Adapter<T> {
   Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                 Pass& pass) const override;
   Var<T> rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const override;
-  std::string name() const override { return "probe"; }
   /// Valid after backward; u is undefined if none reached the module.
   const TopSingular<T>& result() const { return *result_; }
 
@@ -152,25 +254,27 @@ GradientSubspaces<T> probe_gradients(Module<T>& model, const std::string& set,
                                      const AdapterOptions& options, const Rng& rng,
                                      const std::function<Var<T>()>& loss);
 
-/// Freezes the model and gives every target its adapter, each from its own stream of `rng`.
-/// Nothing is attached if one cannot be made.
+/// Freezes the model and gives every target its adapter, each from its own stream of `rng`. A
+/// method for linear layers only leaves the embedding of "all-dense" out. Nothing is attached if
+/// one cannot be made. @throws ValueError naming the layer.
 template <class T>
 void attach_adapters(Module<T>& model, const std::string& set, const AdapterOptions& options,
                      const Rng& rng, const GradientSubspaces<T>& gradients = {});
 
-/// What trains, in two groups: the fast parameters, and those that adapters call slow with
-/// rate_factor = gamma.
+/// What trains, in groups by the multiple of the learning rate that adapters ask for; the first has
+/// factor 1.
 template <class T>
-std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model, double gamma);
+std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model);
 
 /// Singular values of an adapter's ΔW, descending, without forming it where it is a thin pair; at
 /// most min(m, n), or the rank of the pair.
 template <class T>
 Tensor<T> update_spectrum(const Adapter<T>& adapter);
 
-/// Writes adapter_config.json and adapter_model.safetensors: every adapter's parameters under
-/// "<module>.<adapter>.<parameter>", and `extras`, parameters of the model that the base does not
-/// have or that were trained (a head). @throws IoError.
+/// Writes adapter_config.json, adapter_model.safetensors with every adapter's parameters under
+/// "<module>.<adapter>.<parameter>" (one tensor "<adapter>" in the model's order where the method
+/// says so), and, if there are any, head.safetensors with `extras`: parameters of the model that
+/// the base does not have or that were trained (a head). @throws IoError.
 template <class T>
 void save_adapters(Module<T>& model, const std::string& folder, const std::string& set,
                    const AdapterOptions& options, const std::vector<std::string>& extras);
@@ -180,22 +284,16 @@ struct AdapterFolder {
   std::string set;
   AdapterOptions options;
   bool adapted = true;  // false: trained or fresh parameters only
+  index_t layers = 0;   // that have an adapter
+  std::string model;    // fingerprint of their names and shapes
+  std::string base;     // of their weights, where the method depends on them; else ""
 };
 /// @throws InputError naming file and key.
 AdapterFolder read_adapter_config(const std::string& folder);
 /// Attaches what is in a folder. @throws InputError listing what does not fit the model: an adapter
-/// for another model.
+/// for another model, or trained on other weights.
 template <class T>
 AdapterFolder load_adapters(Module<T>& model, const std::string& folder);
-
-/// Adds a method for both scalars; Make and Wants are as in AdapterMethod, generic in the site.
-template <class T>
-void register_adapter(const std::string& name, AdapterMethod<T> method);
-template <class Make, class Wants>
-void register_adapter(const std::string& name, Make make, Wants wants) {
-  register_adapter<float>(name, AdapterMethod<float>{make, wants});
-  register_adapter<double>(name, AdapterMethod<double>{make, wants});
-}
 
 extern template class Adapter<float>;
 extern template class Adapter<double>;

@@ -32,6 +32,13 @@ class Config {
   /// @throws ValueError "key: expected a number; got 'abc'", or as preset().
   void set(const std::string& key, const std::string& text);
 
+  /// True if the key is declared.
+  bool has(const std::string& key) const;
+  /// True if the key's type is `Held`.
+  template <class Held>
+  bool holds(const std::string& key) const {
+    return std::holds_alternative<Held>(find(key).value);
+  }
   bool flag(const std::string& key) const;
   index_t integer(const std::string& key) const;
   double real(const std::string& key) const;
@@ -43,6 +50,9 @@ class Config {
   index_t integer(const std::string& key, index_t low, index_t high) const;
   /// real(key), checked to lie in [low, high].
   double real(const std::string& key, double low, double high) const;
+
+  /// text(key), checked to be one of `choices`.
+  const std::string& text(const std::string& key, const std::vector<std::string>& choices) const;
 
   const std::vector<Entry>& entries() const { return entries_; }
   /// The resolved values as a JSON object, one key a line.

@@ -59,6 +59,7 @@ EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t
 struct FinetuneOptions {
   /// An adapter method, "full" (every weight) or "head" (classifier and pooler).
   std::string method = "deep-lora";
+  /// Options of the adapter method; its name is `method`'s.
   AdapterOptions adapter;
   std::string targets = "all-dense";
   /// Train classifier and pooler beside the adapters; the paper freezes them at random.
@@ -106,7 +107,13 @@ std::vector<std::pair<std::string, double>> task_metrics(const TextTask& task,
                                                          const Tensor<float>& outputs,
                                                          const std::vector<double>& labels);
 
-/// @throws ValueError on options outside their ranges or an unknown method.
+/// @throws ValueError on options outside their ranges, an unknown method, or an option that the
+/// method does not have.
 void check(const FinetuneOptions& options);
+/// True unless the method is "full" or "head".
+bool has_adapters(const FinetuneOptions& options);
+/// The adapters' method and options in full: frozen random bases are drawn from the run's seed
+/// unless they have one.
+AdapterOptions adapter_options(const FinetuneOptions& options);
 
 }  // namespace parsimony

@@ -1,11 +1,21 @@
-// What all adapters share: application of ΔW, its dense form, and the registry of methods.
+// What all adapters share: application of ΔW, its dense form, its LoRA pair.
 #include <parsimony/adapter.hpp>
 #include <parsimony/error.hpp>
-#include <parsimony/strings.hpp>
+
+#include <algorithm>
 
 #include <fmt/format.h>
 
 namespace parsimony {
+
+namespace {
+
+std::string module_name(std::string method) {
+  std::replace(method.begin(), method.end(), '-', '_');
+  return method;
+}
+
+}  // namespace
 
 template <class T>
 Adaptable<T>::Adaptable() = default;
@@ -30,16 +40,48 @@ std::unique_ptr<Adapter<T>> Adaptable<T>::release_adapter() {
 }
 
 template <class T>
-Var<T> Adapter<T>::linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias, Pass&) const {
-  const WeightUpdate<T> u = update();
-  if (u.dense.defined()) return parsimony::linear(x, add(weight, u.dense), bias);
-  return low_rank_linear(x, weight, bias, u.left, u.right);
+index_t AdapterSite<T>::rank(const Config& options) const {
+  return options.integer("rank", 1, std::min(in(), out()));
+}
+
+template <class T>
+Adapter<T>::Adapter(const AdapterSite<T>& site, const Config& options)
+    : name_(module_name(site.method)),
+      shape_(site.weight.shape()),
+      rows_are_inputs_(site.rows_are_inputs) {
+  if (!options.has("adapter_dropout")) return;
+  dropout_ = options.real("adapter_dropout");
+  if (!(dropout_ >= 0 && dropout_ < 1)) {
+    throw ValueError(fmt::format("adapter_dropout: expected 0 or more, below 1; got {}", dropout_));
+  }
+}
+
+template <class T>
+WeightUpdate<T> Adapter<T>::pair(const Var<T>& up, const Var<T>& down) const {
+  if (rows_are_inputs_) return {transpose(down), transpose(up), {}};
+  return {up, down, {}};
+}
+
+template <class T>
+LayerWeight<T> Adapter<T>::applied(const Var<T>& weight) const {
+  return {weight, update()};
+}
+
+template <class T>
+Var<T> Adapter<T>::linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                          Pass& pass) const {
+  const auto [base, u] = applied(weight);
+  if (u.dense.defined()) return parsimony::linear(x, add(base, u.dense), bias);
+  const double p = pass.dropout(dropout_);
+  if (p == 0) return low_rank_linear(x, base, bias, u.left, u.right);
+  const Var<T> rows = matmul(parsimony::dropout(x, p, pass.next()), u.right, false, true);
+  return add(parsimony::linear(x, base, bias), matmul(rows, u.left, false, true));
 }
 
 template <class T>
 Var<T> Adapter<T>::rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const {
-  const WeightUpdate<T> u = update();
-  const Var<T> rows = gather_rows(weight, ids);
+  const auto [base, u] = applied(weight);
+  const Var<T> rows = gather_rows(base, ids);
   if (u.dense.defined()) return add(rows, gather_rows(u.dense, ids));
   return add(rows, matmul(gather_rows(u.left, ids), u.right));
 }
@@ -51,59 +93,26 @@ Tensor<T> Adapter<T>::delta() const {
   return u.dense.defined() ? u.dense.value() : matmul(u.left.value(), u.right.value());
 }
 
-// One line an adapter; each is defined in its own file.
-void register_lora();
-void register_deep_lora();
-
-namespace {
-
 template <class T>
-std::map<std::string, AdapterMethod<T>>& registry() {
-  static std::map<std::string, AdapterMethod<T>> methods;
-  return methods;
-}
-
-void register_all() {
-  static const bool once = [] {
-    register_lora();
-    register_deep_lora();
-    return true;
-  }();
-  static_cast<void>(once);
-}
-
-}  // namespace
-
-template <class T>
-void register_adapter(const std::string& name, AdapterMethod<T> method) {
-  registry<T>()[name] = std::move(method);
-}
-
-std::vector<std::string> adapter_methods() {
-  register_all();
-  std::vector<std::string> names;
-  for (const auto& [name, method] : registry<float>()) names.push_back(name);
-  return names;
+WeightUpdate<T> Adapter<T>::exact_pair() const {
+  WeightUpdate<T> u = update();
+  if (u.dense.defined())
+    throw ValueError(name_ + ": its update is no product of two thin matrices");
+  return u;
 }
 
 template <class T>
-const AdapterMethod<T>& adapter_method(const std::string& name) {
-  register_all();
-  const auto found = registry<T>().find(name);
-  if (found == registry<T>().end()) {
-    const std::string near = nearest_name(name, adapter_methods());
-    const std::string did_you_mean = near.empty() ? "" : "; did you mean '" + near + "'?";
-    throw ValueError(fmt::format("method: expected one of {}; got '{}'{}",
-                                 fmt::join(adapter_methods(), ", "), name, did_you_mean));
-  }
-  return found->second;
+LoraPair<T> Adapter<T>::to_lora() const {
+  const NoGrad no_grad;
+  const WeightUpdate<T> u = exact_pair();
+  if (rows_are_inputs_) return {transpose(u.left.value()), transpose(u.right.value())};
+  return {u.right.value(), u.left.value()};
 }
 
-#define PARSIMONY_INSTANTIATE(T)                                       \
-  template class Adaptable<T>;                                         \
-  template class Adapter<T>;                                           \
-  template const AdapterMethod<T>& adapter_method(const std::string&); \
-  template void register_adapter(const std::string&, AdapterMethod<T>);
+#define PARSIMONY_INSTANTIATE(T)  \
+  template class Adaptable<T>;    \
+  template struct AdapterSite<T>; \
+  template class Adapter<T>;
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

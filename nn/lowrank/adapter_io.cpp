@@ -1,4 +1,7 @@
-// Adapter folders: adapter_config.json and adapter_model.safetensors with every factor.
+// Adapter folders: adapter_config.json (the method's options, and fingerprints of the model),
+// adapter_model.safetensors with what the adapters train, head.safetensors with what else the model
+// needs. The files of a stacked method hold one tensor for all adapters: a header entry takes about
+// 100 bytes, as much as 25 numbers.
 #include <parsimony/adapter.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
@@ -18,9 +21,53 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* format_name = "parsimony-adapter-1";
+constexpr const char* weights_file = "adapter_model.safetensors";
+constexpr const char* head_file = "head.safetensors";
 
-bool starts_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
+template <class T>
+using Adapters = std::vector<std::pair<std::string, Adaptable<T>*>>;
+
+/// The layers that carry an adapter, in the model's order.
+template <class T>
+Adapters<T> adapted_layers(Module<T>& model) {
+  Adapters<T> found;
+  for (const auto& [name, module] : model.named_modules()) {
+    auto* layer = dynamic_cast<Adaptable<T>*>(module);
+    if (layer != nullptr && layer->adapter() != nullptr) found.emplace_back(name, layer);
+  }
+  return found;
+}
+
+/// The adapters' parameters by their names in the model.
+template <class T>
+NamedParameters<T> adapter_parameters(const Adapters<T>& layers) {
+  NamedParameters<T> all;
+  for (const auto& [module, layer] : layers) {
+    const std::string prefix = module + "." + layer->adapter()->name() + ".";
+    for (const auto& [name, var] : layer->adapter()->named_parameters()) {
+      all.emplace_back(prefix + name, var);
+    }
+  }
+  return all;
+}
+
+/// 64 bits over the names and shapes of layers, and over their weights.
+struct Fingerprint {
+  std::string model, weights;
+};
+template <class T>
+Fingerprint fingerprint(const Adapters<T>& layers, bool with_weights) {
+  Rng model(0);
+  Rng weights(0);
+  for (const auto& [name, layer] : layers) {
+    model = model.split(name + layer->weight.shape().str());
+    if (!with_weights) continue;
+    const Tensor<float> values = cast<float>(layer->weight.value());
+    weights = weights.split(std::string_view(reinterpret_cast<const char*>(values.data()),
+                                             static_cast<std::size_t>(values.size()) * 4));
+  }
+  return {fmt::format("{:016x}", model.state()[0]),
+          with_weights ? fmt::format("{:016x}", weights.state()[0]) : ""};
 }
 
 /// Reads one key of the config into a value of its type.
@@ -50,32 +97,45 @@ TopSingular<T> placeholder(const Shape& shape, index_t h) {
 
 template <class T>
 void save_adapters(Module<T>& model, const std::string& folder, const std::string& set,
-                   const AdapterOptions& o, const std::vector<std::string>& extras) {
-  std::vector<std::string> prefixes;
-  Json modules = Json::array();
-  for (const auto& [name, module] : model.named_modules()) {
-    const auto* layer = dynamic_cast<Adaptable<T>*>(module);
-    if (layer == nullptr || layer->adapter() == nullptr) continue;
-    modules.push_back(name);
-    prefixes.push_back(name + "." + layer->adapter()->name() + ".");
-  }
-  TensorMap out;
-  for (const auto& [name, var] : model.named_parameters()) {
-    const bool adapter =
-        std::any_of(prefixes.begin(), prefixes.end(),
-                    [&n = name](const std::string& prefix) { return starts_with(n, prefix); });
-    if (adapter || std::find(extras.begin(), extras.end(), name) != extras.end()) {
-      out.set(name, cast<float>(var.value()));
+                   const AdapterOptions& options, const std::vector<std::string>& extras) {
+  const Adapters<T> layers = adapted_layers(model);
+  Json config = {{"format", format_name}, {"method", options.method}, {"targets", set}};
+  TensorMap weights;
+  if (!layers.empty()) {
+    const AdapterInfo& info = adapter_info(options.method);
+    const Config values = adapter_config(options);
+    for (const auto& entry : values.entries()) {
+      std::visit([&, &key = entry.key](const auto& value) { config[key] = value; }, entry.value);
+    }
+    const Fingerprint print = fingerprint(layers, info.from_base);
+    config["layers"] = layers.size();
+    config["model"] = print.model;
+    if (info.from_base) config["base"] = print.weights;
+    const NamedParameters<T> parameters = adapter_parameters(layers);
+    if (info.stacked) {
+      std::vector<Tensor<T>> parts;
+      for (const auto& [name, var] : parameters) {
+        parts.push_back(var.value().reshape({var.value().size()}));
+      }
+      weights.set(layers.front().second->adapter()->name(), cast<float>(concat(parts, 0)));
+    } else {
+      for (const auto& [name, var] : parameters) weights.set(name, cast<float>(var.value()));
     }
   }
-  const Json config = {{"format", format_name}, {"method", o.method}, {"targets", set},
-                       {"rank", o.rank},        {"depth", o.depth},   {"eps", o.eps},
-                       {"form", o.form},        {"wide", o.wide},     {"gamma", o.gamma},
-                       {"init", o.init},        {"alpha", o.alpha},   {"dropout", o.dropout},
-                       {"modules", modules},    {"extras", extras}};
+  TensorMap head;
+  for (const auto& [name, var] : model.named_parameters()) {
+    if (std::find(extras.begin(), extras.end(), name) == extras.end()) continue;
+    head.set(name, cast<float>(var.value()));
+  }
   make_folders(folder);
-  save_safetensors((fs::path(folder) / "adapter_model.safetensors").string(), out);
-  write_file_atomically((fs::path(folder) / "adapter_config.json").string(), config.dump(2) + "\n");
+  const fs::path at(folder);
+  save_safetensors((at / weights_file).string(), weights);
+  if (head.size() > 0) {
+    save_safetensors((at / head_file).string(), head);
+  } else {
+    fs::remove(at / head_file);
+  }
+  write_file_atomically((at / "adapter_config.json").string(), config.dump(2) + "\n");
 }
 
 AdapterFolder read_adapter_config(const std::string& folder) {
@@ -99,45 +159,108 @@ AdapterFolder read_adapter_config(const std::string& folder) {
     throw InputError(fmt::format("'{}': format: expected {}; got {}", path, format_name, format));
   }
   AdapterFolder out;
-  AdapterOptions& o = out.options;
-  read_key(json, path, "method", o.method);
+  read_key(json, path, "method", out.options.method);
   read_key(json, path, "targets", out.set);
-  read_key(json, path, "rank", o.rank);
-  read_key(json, path, "depth", o.depth);
-  read_key(json, path, "eps", o.eps);
-  read_key(json, path, "form", o.form);
-  read_key(json, path, "wide", o.wide);
-  read_key(json, path, "gamma", o.gamma);
-  read_key(json, path, "init", o.init);
-  read_key(json, path, "alpha", o.alpha);
-  read_key(json, path, "dropout", o.dropout);
-  std::vector<std::string> modules;
-  read_key(json, path, "modules", modules);
-  out.adapted = !modules.empty();
+  out.adapted = json.contains("layers");
+  if (!out.adapted) return out;
+  read_key(json, path, "layers", out.layers);
+  read_key(json, path, "model", out.model);
+  try {
+    const AdapterInfo& info = adapter_info(out.options.method);
+    if (info.from_base) read_key(json, path, "base", out.base);
+    for (const auto& entry : info.options) {
+      Setting value = entry.value;
+      std::visit([&](auto& held) { read_key(json, path, entry.key.c_str(), held); }, value);
+      out.options.set(entry.key, value);
+    }
+    adapter_config(out.options);
+  } catch (const ValueError& e) {
+    throw InputError(fmt::format("'{}': {}", path, e.what()));
+  }
   return out;
 }
+
+namespace {
+
+/// Attaches what the config says, initial values aside.
+template <class T>
+void attach_as_configured(Module<T>& model, const std::string& folder, const AdapterFolder& found) {
+  if (!found.adapted) {
+    model.set_requires_grad(false);
+    return;
+  }
+  try {
+    const index_t h = adapter_method<T>(found.options.method).wants_gradient(found.options);
+    GradientSubspaces<T> stand_ins;
+    if (h > 0) {
+      for (const auto& target : adapter_targets(model, found.set)) {
+        stand_ins[target.name] = placeholder<T>(target.layer->weight.shape(), h);
+      }
+    }
+    attach_adapters(model, found.set, found.options, Rng(0), stand_ins);
+  } catch (const ValueError& e) {
+    throw InputError(fmt::format("'{}': an adapter for another model? {}", folder, e.what()));
+  }
+}
+
+void check_fingerprint(const std::string& folder, const AdapterFolder& found,
+                       const Fingerprint& model, std::size_t layers) {
+  if (found.model != model.model) {
+    throw InputError(
+        fmt::format("'{}': an adapter for another model: expected the {} layers of targets {} with "
+                    "the names and shapes that it was trained on ({}); got {} others ({})",
+                    folder, found.layers, found.set, found.model, layers, model.model));
+  }
+  if (found.base != model.weights) {
+    throw InputError(fmt::format(
+        "'{}': method {} goes with the very weights that it was trained on ({}); this model has "
+        "others ({})",
+        folder, found.options.method, found.base, model.weights));
+  }
+}
+
+/// The tensors of a stacked file under the names of the parameters.
+template <class T>
+TensorMap unstacked(const std::string& file, const TensorMap& stored, const Adapters<T>& layers) {
+  const NamedParameters<T> parameters = adapter_parameters(layers);
+  index_t total = 0;
+  for (const auto& [name, var] : parameters) total += var.value().size();
+  const std::string& name = layers.front().second->adapter()->name();
+  const Tensor<float>& all = stored.get<float>(name);
+  if (all.shape() != Shape{total} || stored.size() != 1) {
+    throw InputError(
+        fmt::format("'{}': an adapter for another model: expected one tensor '{}' {}; "
+                    "got {} of {} tensors",
+                    file, name, Shape{total}.str(), all.shape().str(), stored.size()));
+  }
+  TensorMap out;
+  index_t at = 0;
+  for (const auto& [parameter, var] : parameters) {
+    const index_t end = at + var.value().size();
+    out.set(parameter, all.rows(at, end).reshape(var.shape()));
+    at = end;
+  }
+  return out;
+}
+
+}  // namespace
 
 template <class T>
 AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
   const AdapterFolder found = read_adapter_config(folder);
-  const std::string file = (fs::path(folder) / "adapter_model.safetensors").string();
-  const TensorMap stored = load_safetensors(file);
-  try {
-    if (found.adapted) {
-      const AdapterMethod<T>& method = adapter_method<T>(found.options.method);
-      const index_t h = method.wants_gradient(found.options);
-      GradientSubspaces<T> stand_ins;
-      if (h > 0) {
-        for (const auto& target : adapter_targets(model, found.set)) {
-          stand_ins[target.name] = placeholder<T>(target.layer->weight.shape(), h);
-        }
-      }
-      attach_adapters(model, found.set, found.options, Rng(0), stand_ins);
-    } else {
-      model.set_requires_grad(false);
-    }
-  } catch (const ValueError& e) {
-    throw InputError(fmt::format("'{}': an adapter for another model? {}", folder, e.what()));
+  const std::string file = (fs::path(folder) / weights_file).string();
+  TensorMap stored = load_safetensors(file);
+  attach_as_configured(model, folder, found);
+  if (found.adapted) {
+    const Adapters<T> layers = adapted_layers(model);
+    const AdapterInfo& info = adapter_info(found.options.method);
+    check_fingerprint(folder, found, fingerprint(layers, info.from_base), layers.size());
+    if (info.stacked) stored = unstacked(file, stored, layers);
+  }
+  const fs::path head = fs::path(folder) / head_file;
+  if (fs::exists(head)) {
+    const TensorMap extras = load_safetensors(head.string());
+    for (const std::string& name : extras.names()) stored.set(name, extras.get_as<float>(name));
   }
   std::vector<std::string> problems;
   std::vector<std::string> known;

@@ -2,6 +2,7 @@
 #include <parsimony/adapter.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/linalg.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 
@@ -19,20 +20,67 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-bool in_set(const std::string& name, bool embedding, const std::string& set) {
+bool is_named_set(const std::string& set) {
+  return set == "query-value" || set == "attention-mlp" || set == "all-dense";
+}
+
+bool in_named_set(const std::string& name, bool embedding, const std::string& set) {
   if (set == "query-value") return ends_with(name, "self.query") || ends_with(name, "self.value");
   if (set == "attention-mlp") return !embedding && contains(name, ".encoder.");
-  if (set == "all-dense") {
-    return embedding ? ends_with(name, "word_embeddings")
-                     : contains(name, ".encoder.") || ends_with(name, "pooler.dense");
-  }
+  return embedding ? ends_with(name, "word_embeddings")
+                   : contains(name, ".encoder.") || ends_with(name, "pooler.dense");
+}
+
+bool is_end_of(const std::string& end, const std::string& name) {
+  return name == end || ends_with(name, "." + end);
+}
+
+std::vector<std::string> ends_of(const std::string& set) {
+  std::vector<std::string> ends;
   for (std::size_t at = 0; at <= set.size();) {
     const std::size_t comma = std::min(set.find(',', at), set.size());
-    const std::string end = set.substr(at, comma - at);
-    if (!end.empty() && (name == end || ends_with(name, "." + end))) return true;
+    if (comma > at) ends.push_back(set.substr(at, comma - at));
     at = comma + 1;
   }
-  return false;
+  return ends;
+}
+
+/// The nearest of the sets and of what the names of layers end with, from one part to all of them.
+std::string nearest_target(const std::string& wrong, const std::vector<std::string>& layers) {
+  std::vector<std::string> candidates = {"query-value", "attention-mlp", "all-dense"};
+  for (const std::string& name : layers) {
+    for (std::size_t at = name.rfind('.'); at != std::string::npos && at > 0;
+         at = name.rfind('.', at - 1)) {
+      candidates.push_back(name.substr(at + 1));
+    }
+    candidates.push_back(name);
+  }
+  return nearest_name(wrong, candidates);
+}
+
+[[noreturn]] void refuse_target(const std::string& wrong, const std::vector<std::string>& layers) {
+  const std::string near = nearest_target(wrong, layers);
+  std::vector<std::string> last;
+  for (const std::string& name : layers) {
+    const std::string part = name.substr(name.rfind('.') + 1);
+    if (std::find(last.begin(), last.end(), part) == last.end()) last.push_back(part);
+  }
+  throw ValueError(fmt::format(
+      "targets: no layer of this model is meant by '{}'{}; expected query-value, attention-mlp, "
+      "all-dense or ends of layer names, which end with {}",
+      wrong, near.empty() ? "" : "; did you mean '" + near + "'?", fmt::join(last, ", ")));
+}
+
+/// The layers that a method has a form for: of a named set, an embedding may be left out.
+template <class T>
+std::vector<AdapterTarget<T>> targets_for(Module<T>& model, const std::string& set,
+                                          const AdapterInfo& info) {
+  std::vector<AdapterTarget<T>> targets = adapter_targets(model, set);
+  if (info.embeddings || !is_named_set(set)) return targets;
+  targets.erase(std::remove_if(targets.begin(), targets.end(),
+                               [](const auto& target) { return target.rows_are_inputs; }),
+                targets.end());
+  return targets;
 }
 
 }  // namespace
@@ -40,18 +88,27 @@ bool in_set(const std::string& name, bool embedding, const std::string& set) {
 template <class T>
 std::vector<AdapterTarget<T>> adapter_targets(Module<T>& model, const std::string& set) {
   std::vector<AdapterTarget<T>> targets;
+  std::vector<std::string> layers;
+  const bool named = is_named_set(set);
+  const std::vector<std::string> ends = ends_of(set);
+  std::vector<bool> used(ends.size(), false);
   for (const auto& [name, module] : model.named_modules()) {
     auto* layer = dynamic_cast<Adaptable<T>*>(module);
     if (layer == nullptr) continue;
+    layers.push_back(name);
     const bool embedding = dynamic_cast<Embedding<T>*>(module) != nullptr;
-    if (in_set(name, embedding, set)) targets.push_back({name, layer, embedding});
+    bool wanted = named && in_named_set(name, embedding, set);
+    for (std::size_t i = 0; !named && i < ends.size(); ++i) {
+      if (!is_end_of(ends[i], name)) continue;
+      wanted = true;
+      used[i] = true;
+    }
+    if (wanted) targets.push_back({name, layer, embedding});
   }
-  if (targets.empty()) {
-    throw ValueError(fmt::format(
-        "targets: expected query-value, attention-mlp, all-dense or ends of layer names "
-        "of this model; got '{}'",
-        set));
+  for (std::size_t i = 0; !named && i < ends.size(); ++i) {
+    if (!used[i]) refuse_target(ends[i], layers);
   }
+  if (targets.empty()) refuse_target(set, layers);
   return targets;
 }
 
@@ -59,9 +116,10 @@ template <class T>
 GradientSubspaces<T> probe_gradients(Module<T>& model, const std::string& set,
                                      const AdapterOptions& options, const Rng& rng,
                                      const std::function<Var<T>()>& loss) {
-  const index_t h = adapter_method<T>(options.method).wants_gradient(options);
+  const AdapterMethod<T>& method = adapter_method<T>(options.method);
+  const index_t h = method.wants_gradient(options);
   if (h == 0) return {};
-  const auto targets = adapter_targets(model, set);
+  const auto targets = targets_for(model, set, method.info);
   std::vector<std::unique_ptr<GradientProbe<T>>> made;
   for (const auto& target : targets) {
     made.push_back(std::make_unique<GradientProbe<T>>(target.layer->weight.shape(), h,
@@ -94,38 +152,62 @@ template <class T>
 void attach_adapters(Module<T>& model, const std::string& set, const AdapterOptions& options,
                      const Rng& rng, const GradientSubspaces<T>& gradients) {
   const AdapterMethod<T>& method = adapter_method<T>(options.method);
-  const auto targets = adapter_targets(model, set);
-  std::vector<std::unique_ptr<Adapter<T>>> made;
+  const auto targets = targets_for(model, set, method.info);
+  std::map<std::string, Tensor<T>> shared;
+  std::vector<AdapterSite<T>> sites;
+  index_t widest_in = 0;
+  index_t widest_out = 0;
   for (const auto& target : targets) {
     AdapterSite<T> site;
     site.weight = target.layer->weight.value();
     site.rng = rng.split(target.name);
     site.rows_are_inputs = target.rows_are_inputs;
+    site.name = target.name;
+    site.shared = &shared;
     const auto found = gradients.find(target.name);
     if (found != gradients.end()) site.gradient = &found->second;
-    made.push_back(method.make(site, options));
+    widest_in = std::max(widest_in, site.in());
+    widest_out = std::max(widest_out, site.out());
+    sites.push_back(site);
+  }
+  std::vector<std::unique_ptr<Adapter<T>>> made;
+  for (AdapterSite<T>& site : sites) {
+    site.widest_in = widest_in;
+    site.widest_out = widest_out;
+    try {
+      made.push_back(method.make(site, options));
+    } catch (const ValueError& e) {
+      throw ValueError(fmt::format("{}: layer '{}' {}: {}", options.method, site.name,
+                                   site.weight.shape().str(), e.what()));
+    }
   }
   model.set_requires_grad(false);
   for (std::size_t i = 0; i < targets.size(); ++i) targets[i].layer->adapt(std::move(made[i]));
 }
 
 template <class T>
-std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model, double gamma) {
-  std::vector<std::string> slow;
+std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model) {
+  std::map<std::string, double> factors;
   for (const auto& [name, module] : model.named_modules()) {
     const auto* adapter = dynamic_cast<Adapter<T>*>(module);
     if (adapter == nullptr) continue;
-    for (const std::string& parameter : adapter->slow_parameters()) {
-      slow.push_back(name + "." + parameter);
+    for (const auto& [parameter, factor] : adapter->rate_factors()) {
+      factors[name + "." + parameter] = factor;
     }
   }
-  std::sort(slow.begin(), slow.end());
-  std::vector<ParameterGroup<T>> groups(2);
-  groups[1].rate_factor = gamma;
+  std::vector<ParameterGroup<T>> groups(1);
   for (const auto& [name, var] : model.named_parameters()) {
     if (!var.requires_grad()) continue;
-    const bool is_slow = std::binary_search(slow.begin(), slow.end(), name);
-    groups[is_slow ? 1 : 0].parameters.emplace_back(name, var);
+    const auto found = factors.find(name);
+    const double factor = found == factors.end() ? 1.0 : found->second;
+    auto group = std::find_if(groups.begin(), groups.end(),
+                              [&](const auto& g) { return g.rate_factor == factor; });
+    if (group == groups.end()) {
+      groups.emplace_back();
+      groups.back().rate_factor = factor;
+      group = groups.end() - 1;
+    }
+    group->parameters.emplace_back(name, var);
   }
   return groups;
 }
@@ -152,7 +234,7 @@ Tensor<T> update_spectrum(const Adapter<T>& adapter) {
                                                 const std::function<Var<T>()>&);                   \
   template void attach_adapters(Module<T>&, const std::string&, const AdapterOptions&, const Rng&, \
                                 const GradientSubspaces<T>&);                                      \
-  template std::vector<ParameterGroup<T>> trainable_groups(Module<T>&, double);                    \
+  template std::vector<ParameterGroup<T>> trainable_groups(Module<T>&);                            \
   template Tensor<T> update_spectrum(const Adapter<T>&);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)

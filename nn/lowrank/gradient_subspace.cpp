@@ -81,7 +81,7 @@ OuterFactors<T> outer_factors_of_isometry(const Tensor<T>& u, const Tensor<T>& v
 
 template <class T>
 GradientProbe<T>::GradientProbe(const Shape& shape, index_t h, const Rng& rng)
-    : Adapter<T>(shape), h_(h), rng_(rng), result_(std::make_shared<TopSingular<T>>()) {
+    : Adapter<T>(shape, "probe"), h_(h), rng_(rng), result_(std::make_shared<TopSingular<T>>()) {
   if (h < 1 || 2 * h > std::min(shape[0], shape[1])) {
     throw ValueError(fmt::format("rank: expected 2..{} for a weight {}; got {}",
                                  std::min(shape[0], shape[1]), shape.str(), 2 * h));

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "cli/adapter_flags.hpp"
 #include "cli/finetune_many.hpp"
 #include "cli/language.hpp"
 
@@ -24,6 +25,7 @@ using Json = nlohmann::ordered_json;
 
 struct Settings {
   FinetuneOptions finetune;
+  AdapterFlags adapter_flags;
   TaskSettings task;
   std::string model, out, seeds;
   bool no_replacement = false, spectra = false;
@@ -50,15 +52,12 @@ class FinetuneJob : public Experiment {
     c.declare("max_length", s_.task.max_length, "tokens");
     c.declare("method", o.method, "method");
     c.declare("targets", o.targets, "layers with adapters");
-    c.declare("form", o.adapter.form, "of Deep LoRA");
-    c.declare("wide", o.adapter.wide, "full width is the larger side");
-    c.declare("rank", o.adapter.rank, "rank");
-    c.declare("depth", o.adapter.depth, "factors of Deep LoRA");
-    c.declare("eps", o.adapter.eps, "scale of the initial factors");
-    c.declare("gamma", o.adapter.gamma, "step of the outer factors");
-    c.declare("init", o.adapter.init, "of LoRA");
-    c.declare("alpha", o.adapter.alpha, "of LoRA, init peft");
-    c.declare("adapter_dropout", o.adapter.dropout, "of LoRA, init peft");
+    if (has_adapters(o)) {
+      const Config values = adapter_config(o.adapter);
+      for (const auto& entry : values.entries()) {
+        c.declare(entry.key, entry.value, entry.help);
+      }
+    }
     c.declare("train_head", o.train_head, "classifier and pooler train");
     c.declare("samples", o.samples, "0: all");
     c.declare("replacement", o.replacement, "samples are drawn with replacement");
@@ -98,8 +97,7 @@ class FinetuneJob : public Experiment {
       save_task(task_.task, folder);
       return;
     }
-    AdapterOptions adapter = o.adapter;
-    adapter.method = o.method;
+    const AdapterOptions adapter = has_adapters(o) ? adapter_options(o) : AdapterOptions{"none"};
     const std::string folder = run.folder() + "/adapter";
     save_adapters<float>(*trained.model, folder, o.targets, adapter, trained.extras);
     save_task(task_.task, folder);
@@ -161,8 +159,6 @@ class FinetuneJob : public Experiment {
 };
 
 int run_one(const Settings& s) {
-  FinetuneOptions o = s.finetune;
-  check(o);
   const BaseModel base(s.model);
   const EncodedTask task = encode_task(base, load_splits(s.task), s.task.max_length);
   const fs::path out = fs::absolute(s.out).lexically_normal();
@@ -195,10 +191,12 @@ int run_one(const Settings& s) {
 int run(Settings& s) {
   if (s.out.empty()) throw ValueError("--out: expected a folder; got ''");
   s.finetune.replacement = !s.no_replacement;
+  s.finetune.adapter = given_adapter_options(s.adapter_flags);
+  check(s.finetune);
+  if (has_adapters(s.finetune)) s.finetune.adapter = adapter_options(s.finetune);
   apply_threads(s.threads);
   const bool many = !s.seeds.empty() || s.task.task.find(',') != std::string::npos;
   if (!many) return run_one(s);
-  check(s.finetune);
   return finetune_many(
       {s.task.task, s.seeds, s.out, s.json, s.quiet, s.threads == threads_unset ? 0 : s.threads});
 }
@@ -229,18 +227,10 @@ Command finetune_command() {
       {"--model", "DIR", "BERT folder, or scratch:SIZE for fresh weights (the shipped tiny-en)",
        &s->model},
       {"--out", "DIR", "run folder", &s->out, true},
-      {"--method", "M", "deep-lora (default), lora, full or head", &o.method},
+      {"--method", "M",
+       fmt::format("{}, full or head (deep-lora)", fmt::join(adapter_methods(), ", ")), &o.method},
       {"--targets", "SET",
        "query-value, attention-mlp, all-dense (default), or ends of layer names", &o.targets},
-      {"--rank", "N", "rank of the adapters (8)", &o.adapter.rank},
-      {"--form", "F", "Deep LoRA: narrow (default), full or compressed", &o.adapter.form},
-      {"--wide", "", "Deep LoRA, form full: width is the larger side", &o.adapter.wide},
-      {"--depth", "N", "Deep LoRA: factors (3)", &o.adapter.depth},
-      {"--eps", "X", "Deep LoRA: scale of the initial factors (1e-3)", &o.adapter.eps},
-      {"--gamma", "X", "Deep LoRA, compressed: step of the outer factors (1e-2)", &o.adapter.gamma},
-      {"--init", "I", "LoRA: paper (default) or peft", &o.adapter.init},
-      {"--alpha", "X", "LoRA, init peft: scaling times rank (8)", &o.adapter.alpha},
-      {"--adapter-dropout", "X", "LoRA, init peft: dropout on its input (0)", &o.adapter.dropout},
       {"--train-head", "", "train classifier and pooler too; the paper freezes them",
        &o.train_head},
       {"--samples", "N", "examples drawn from train (0: all)", &o.samples},
@@ -264,6 +254,8 @@ Command finetune_command() {
       json_option(&s->json),
       quiet_option(&s->quiet)};
   c.options.insert(c.options.end(), more.begin(), more.end());
+  const std::vector<Option> flags = adapter_flags(s->adapter_flags);
+  c.options.insert(c.options.end(), flags.begin(), flags.end());
   c.action = [s] { return run(*s); };
   return c;
 }

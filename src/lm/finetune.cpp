@@ -46,8 +46,7 @@ void prepare(Bert<T>& model, const EncodedTask& task, const EncodedExamples& tra
   if (o.method == "head") {
     model.set_requires_grad(false);
   } else {
-    AdapterOptions options = o.adapter;
-    options.method = o.method;
+    const AdapterOptions options = adapter_options(o);
     const auto gradients = probe_gradients<T>(model, o.targets, options, rng.split("probe"), [&] {
       Pass pass;  // dropout off, on the first batch, which training sees again
       return loss_of(model, task.task, make_batch(train, batches.rows(0), task.pad_id), pass);
@@ -77,7 +76,7 @@ void check(const FinetuneOptions& o) {
   const auto need = [](bool ok, const std::string& what) {
     if (!ok) throw ValueError("finetune: expected " + what);
   };
-  if (o.method != "full" && o.method != "head") {
+  if (has_adapters(o)) {
     std::vector<std::string> names = adapter_methods();
     if (std::find(names.begin(), names.end(), o.method) == names.end()) {
       names.insert(names.end(), {"full", "head"});
@@ -85,6 +84,10 @@ void check(const FinetuneOptions& o) {
       throw ValueError(fmt::format("method: expected one of {}; got '{}'{}", fmt::join(names, ", "),
                                    o.method, near.empty() ? "" : "; did you mean '" + near + "'?"));
     }
+    adapter_config(adapter_options(o));
+  } else if (!o.adapter.values.empty()) {
+    throw ValueError(fmt::format("method {} has no adapters, and so no option '{}'", o.method,
+                                 o.adapter.values.begin()->first));
   }
   need(o.samples >= 0, "samples of 0 (all) or more");
   need(o.steps >= 1 && o.batch >= 1 && o.eval_every >= 0, "steps and batch of 1 or more");
@@ -92,7 +95,18 @@ void check(const FinetuneOptions& o) {
   need(o.decay_ratio >= 0 && o.decay_ratio <= 1, "a decay ratio in [0, 1]");
   need(o.warmup >= 0 && o.warmup <= o.steps, "a warm-up of 0 steps or more, at most all");
   need(o.weight_decay >= 0 && o.adam_eps > 0, "weight decay of 0 or more and an eps above 0");
-  need(o.adapter.gamma >= 0, fmt::format("gamma of 0 or more; got {}", o.adapter.gamma));
+}
+
+bool has_adapters(const FinetuneOptions& o) { return o.method != "full" && o.method != "head"; }
+
+AdapterOptions adapter_options(const FinetuneOptions& o) {
+  AdapterOptions options = o.adapter;
+  options.method = o.method;
+  const auto& declared = adapter_info(o.method).options;
+  const bool seeded = std::any_of(declared.begin(), declared.end(),
+                                  [](const auto& entry) { return entry.key == "basis_seed"; });
+  if (seeded) options.values.emplace("basis_seed", static_cast<index_t>(o.seed));
+  return options;
 }
 
 EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length) {
@@ -148,7 +162,7 @@ Finetuned finetune(Stage& stage, const BaseModel& base, const EncodedTask& task,
   prepare(model, task, train, batches, o, rng);
   result.extras = extras_of(model, report);
 
-  auto groups = trainable_groups(model, o.adapter.gamma);
+  auto groups = trainable_groups(model);
   for (auto& group : groups) group.weight_decay = o.weight_decay;
   AdamW<T> optimizer(groups, o.learning_rate, 0.9, 0.999, o.adam_eps);
   const LinearSchedule schedule{o.warmup, o.steps, o.decay_ratio};

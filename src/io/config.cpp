@@ -172,6 +172,11 @@ void Config::set(const std::string& key, const std::string& text) {
   parse_into(key, text, find(key).value);
 }
 
+bool Config::has(const std::string& key) const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [&](const Entry& entry) { return entry.key == key; });
+}
+
 bool Config::flag(const std::string& key) const { return get<bool>(find(key), "true or false"); }
 
 index_t Config::integer(const std::string& key) const {
@@ -204,6 +209,17 @@ double Config::real(const std::string& key, double low, double high) const {
   const double value = real(key);
   if (!(value >= low && value <= high)) {
     throw ValueError(fmt::format("{}: expected {}..{}; got {}", key, low, high, value));
+  }
+  return value;
+}
+
+const std::string& Config::text(const std::string& key,
+                                const std::vector<std::string>& choices) const {
+  const std::string& value = text(key);
+  if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+    const std::string near = nearest_name(value, choices);
+    throw ValueError(fmt::format("{}: expected {}; got '{}'{}", key, fmt::join(choices, ", "),
+                                 value, near.empty() ? "" : "; did you mean '" + near + "'?"));
   }
   return value;
 }
