@@ -1,6 +1,6 @@
-// What a transformer layer needs beyond products and norms: attention over heads, dropout, and the
-// sublayer's end (dropout, residual, layer norm) in one pass. Attention: Vaswani et al. 2017;
-// dropout: Srivastava et al. 2014.
+// What a transformer layer needs beyond products and norms: attention over heads, rotary positions,
+// dropout, and the sublayer's end (dropout, residual, layer norm) in one pass. Attention: Vaswani
+// et al. 2017; dropout: Srivastava et al. 2014; rotary positions: Su et al. 2021.
 #include <parsimony/error.hpp>
 #include <parsimony/ops.hpp>
 
@@ -10,6 +10,7 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/dropout.hpp"
+#include "kernels/rotary.hpp"
 
 namespace parsimony {
 
@@ -97,22 +98,29 @@ Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var
 }
 
 template <class T>
-Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t heads,
+Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const AttentionHeads& heads,
                  const Tensor<std::uint8_t>& mask, double probability, const Rng& rng) {
   const Shape& shape = k.shape();
   const Shape& asking = q.shape();
+  const index_t count = heads.queries;
+  const index_t shared = heads.keys > 0 ? heads.keys : count;
+  const index_t width = shape.rank() == 3 && shared > 0 ? shape[2] / shared : 0;
+  const bool few = asking.rank() == 3 && shape.rank() == 3 && asking[1] < shape[1];
   if (shape.rank() != 3 || v.shape() != shape || asking.rank() != 3 || asking[0] != shape[0] ||
-      asking[1] > shape[1] || asking[2] != shape[2] || heads < 1 || shape[2] % heads != 0 ||
-      (mask.defined() && mask.shape() != Shape{shape[0], shape[1]})) {
+      asking[1] > shape[1] || count < 1 || count % shared != 0 || shape[2] != width * shared ||
+      asking[2] != width * count ||
+      (mask.defined() && (mask.shape() != Shape{shape[0], shape[1]} || (heads.causal && few)))) {
     throw ShapeError(fmt::format(
-        "attention: expected k, v (batch, length, heads * width) with {} heads, q of the same "
-        "shape or fewer rows, and a mask (batch, length); got q {}, k {}, v {}, mask {}",
-        heads, asking.str(), shape.str(), v.shape().str(),
-        mask.defined() ? mask.shape().str() : "none"));
+        "attention: expected k, v (batch, length, {} * width), q (batch, length or fewer, {} * "
+        "width) and a mask (batch, length){}; got q {}, k {}, v {}, mask {}",
+        shared, count, heads.causal ? ", none for fewer causal queries" : "", asking.str(),
+        shape.str(), v.shape().str(), mask.defined() ? mask.shape().str() : "none"));
   }
   const auto drop = mask_of("attention", probability, rng, shape);
-  kernels::AttentionShape s{shape[0],         shape[1],  heads,
-                            shape[2] / heads, asking[1], mask.defined() ? mask.data() : nullptr};
+  kernels::AttentionShape s{shape[0], shape[1], count, width, asking[1]};
+  s.mask = mask.defined() ? mask.data() : nullptr;
+  s.kv_heads = shared;
+  s.causal = heads.causal;
   Tensor<T> y(asking);
   Tensor<T> probabilities({s.batch, s.heads, s.queries, s.length});
   kernels::attention(s, drop, q.value().data(), k.value().data(), v.value().data(),
@@ -139,12 +147,38 @@ Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t head
                  });
 }
 
-#define PARSIMONY_INSTANTIATE(T)                                                      \
-  template Var<T> dropout(const Var<T>&, double, const Rng&);                         \
-  template Var<T> dropout_add_layer_norm(const Var<T>&, const Var<T>&, const Var<T>&, \
-                                         const Var<T>&, double, double, const Rng&);  \
-  template Var<T> attention(const Var<T>&, const Var<T>&, const Var<T>&, index_t,     \
-                            const Tensor<std::uint8_t>&, double, const Rng&);
+// A rotation by the angles: the gradient is turned back.
+template <class T>
+Var<T> rope(const Var<T>& x, const Tensor<T>& cos, const Tensor<T>& sin, index_t first) {
+  const Shape& shape = x.shape();
+  const index_t half = cos.rank() == 2 ? cos.dim(1) : 0;
+  if (shape.rank() != 3 || half < 1 || sin.shape() != cos.shape() || shape[2] % (2 * half) != 0 ||
+      first < 0 || first + shape[1] > cos.dim(0)) {
+    throw ShapeError(
+        fmt::format("rope: expected x (batch, length, heads * 2 * half) and cos, sin (positions, "
+                    "half) of at least {} + length positions; got {}, {}, {}",
+                    first, shape.str(), cos.shape().str(), sin.shape().str()));
+  }
+  const auto turn = [cos, sin, first, half](const Tensor<T>& from, bool back) {
+    Tensor<T> out(from.shape());
+    kernels::rotate_halves(from.dim(0), from.dim(1), from.dim(2) / (2 * half), half,
+                           cos.data() + first * half, sin.data() + first * half, back, from.data(),
+                           out.mutable_data());
+    return out;
+  };
+  return make_op("rope", turn(x.value(), false), {x},
+                 [turn](const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+                   d.add(0, [&] { return turn(dy, true); });
+                 });
+}
+
+#define PARSIMONY_INSTANTIATE(T)                                                                \
+  template Var<T> dropout(const Var<T>&, double, const Rng&);                                   \
+  template Var<T> dropout_add_layer_norm(const Var<T>&, const Var<T>&, const Var<T>&,           \
+                                         const Var<T>&, double, double, const Rng&);            \
+  template Var<T> attention(const Var<T>&, const Var<T>&, const Var<T>&, const AttentionHeads&, \
+                            const Tensor<std::uint8_t>&, double, const Rng&);                   \
+  template Var<T> rope(const Var<T>&, const Tensor<T>&, const Tensor<T>&, index_t);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

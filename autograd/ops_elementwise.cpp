@@ -1,5 +1,6 @@
 // Elementwise ops with NumPy broadcasting: the value, then what flows back. Pullbacks return
 // gradients of the op's full shape; the engine sums them to the input's.
+#include <parsimony/error.hpp>
 #include <parsimony/ops.hpp>
 
 #include <cmath>
@@ -231,6 +232,47 @@ Var<T> gelu(const Var<T>& x) {
                  });
 }
 
+// With u = √(2/π) (x + c x³), t = tanh u: y' = (1 + t)/2 + x/2 (1 - t²) u'.
+template <class T>
+Var<T> gelu_tanh(const Var<T>& x) {
+  constexpr T c = T(0.044715);
+  const T root = static_cast<T>(std::sqrt(2.0 / M_PI));
+  const Tensor<T> u = map(x.value(), [=](T v) { return root * (v + c * v * v * v); });
+  const Tensor<T> t = map_span<T>(u, kernels::tanh_span);
+  Tensor<T> y = map_same(x.value(), t, [](T v, T s) { return T(0.5) * v * (T(1) + s); });
+  return make_op("gelu_tanh", std::move(y), {x},
+                 [x = x.value(), t, root](const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+                   d.add(0, [&] {
+                     const Tensor<T> slope = map_same(x, t, [root](T v, T s) {
+                       return T(0.5) *
+                              (T(1) + s + v * (T(1) - s * s) * root * (T(1) + 3 * c * v * v));
+                     });
+                     return mul(slope, dy);
+                   });
+                 });
+}
+
+// s = sigmoid(g): y = g s u, dg = dy u s (1 + g (1 - s)), du = dy g s.
+template <class T>
+Var<T> swiglu(const Var<T>& gate, const Var<T>& up) {
+  if (gate.shape() != up.shape()) {
+    throw ShapeError("swiglu: expected gate and up of one shape; got " + gate.shape().str() +
+                     " and " + up.shape().str());
+  }
+  const Tensor<T> s = map_span<T>(gate.value(), kernels::sigmoid_span);
+  const Tensor<T> silu = mul(gate.value(), s);
+  return make_op("swiglu", mul(silu, up.value()), {gate, up},
+                 [gate = gate.value(), up = up.value(), s, silu](
+                     const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
+                   d.add(0, [&] {
+                     const Tensor<T> slope =
+                         map_same(gate, s, [](T g, T v) { return v * (T(1) + g * (T(1) - v)); });
+                     return mul(mul(slope, up), dy);
+                   });
+                   d.add(1, [&] { return mul(silu, dy); });
+                 });
+}
+
 template <class T>
 Var<T> erf(const Var<T>& x) {
   return from_spans<T>("erf", x, kernels::erf_span, kernels::erf_slope_span);
@@ -255,6 +297,8 @@ Var<T> erf(const Var<T>& x) {
   template Var<T> sigmoid(const Var<T>&);                                           \
   template Var<T> relu(const Var<T>&);                                              \
   template Var<T> gelu(const Var<T>&);                                              \
+  template Var<T> gelu_tanh(const Var<T>&);                                         \
+  template Var<T> swiglu(const Var<T>&, const Var<T>&);                             \
   template Var<T> erf(const Var<T>&);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)

@@ -54,6 +54,12 @@ Var<T> relu(const Var<T>& x);
 /// x Φ(x), with the error function.
 template <class T>
 Var<T> gelu(const Var<T>& x);
+/// x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))): "gelu_new".
+template <class T>
+Var<T> gelu_tanh(const Var<T>& x);
+/// gate sigmoid(gate) up, of equal shapes (Shazeer 2020).
+template <class T>
+Var<T> swiglu(const Var<T>& gate, const Var<T>& up);
 template <class T>
 Var<T> erf(const Var<T>& x);
 
@@ -131,13 +137,30 @@ Var<T> dropout(const Var<T>& x, double probability, const Rng& rng);
 template <class T>
 Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var<T>& weight,
                               const Var<T>& bias, double eps, double probability, const Rng& rng);
-/// dropout(softmax(q kᵀ / √width)) v for each of `heads` heads of width hidden / heads; k, v
-/// (batch, length, hidden), q the same or only the leading rows of each sequence, mask (batch,
-/// length) with 0 where a key is padding, or undefined. Rows past the last unmasked key of their
-/// sequence come out as 0. Leading rows come out as they would among all of them.
+/// Heads of an attention; a number alone means as many of queries as of keys, seeing every key.
+struct AttentionHeads {
+  AttentionHeads(index_t heads) : queries(heads), keys(heads) {}  // NOLINT: a number is meant
+  AttentionHeads(index_t queries_, index_t keys_, bool causal_)
+      : queries(queries_), keys(keys_), causal(causal_) {}
+  index_t queries;
+  /// Heads of keys and values, each serving queries / keys consecutive heads of queries.
+  index_t keys;
+  /// A token sees itself and those before it.
+  bool causal = false;
+};
+/// dropout(softmax(q kᵀ / √width)) v for each head; k, v (batch, length, heads.keys * width), q
+/// (batch, length, heads.queries * width) or only some rows of each sequence: the leading ones or,
+/// where `causal`, the last ones. mask (batch, length) with 0 where a key is padding, or undefined.
+/// Rows past the last unmasked key of their sequence, and rows that see no key, come out as 0. Some
+/// rows come out as they would among all of them.
 template <class T>
-Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, index_t heads,
+Var<T> attention(const Var<T>& q, const Var<T>& k, const Var<T>& v, const AttentionHeads& heads,
                  const Tensor<std::uint8_t>& mask, double probability, const Rng& rng);
+/// x (batch, length, heads * 2 * half) with each pair (t, t + half) of a head at position first + i
+/// turned by the angle whose cosine and sine are row first + i, column t of the tables (positions,
+/// half): rotary positions in Hugging Face's layout.
+template <class T>
+Var<T> rope(const Var<T>& x, const Tensor<T>& cos, const Tensor<T>& sin, index_t first = 0);
 
 // --- Gather ------------------------------------------------------------------------------------
 /// Rows of table (n, ...) at the ids, shape ids.shape() + (...); repeated ids add up in backward.

@@ -40,6 +40,10 @@ void masked_softmax(std::int64_t n, T scale, const std::uint8_t* mask, T* x) {
     x[i] = mask == nullptr || mask[i] != 0 ? x[i] * scale : -std::numeric_limits<T>::infinity();
     largest = x[i] > largest ? x[i] : largest;
   }
+  if (largest == -std::numeric_limits<T>::infinity()) {
+    std::fill_n(x, n, T(0));
+    return;
+  }
   for (std::int64_t i = 0; i < n; ++i) x[i] -= largest;
   exp_span(n, x, x);
   const T inverse = static_cast<T>(1.0 / sum_of(n, [=](std::int64_t i) { return x[i]; }));
@@ -66,95 +70,148 @@ void drop_row(const DropoutMask& dropout, std::int64_t row, std::int64_t n, T* p
   }
 }
 
+/// Where one head of one sequence is in the blocks, and how much of it is used.
+struct Head {
+  std::int64_t q, kv;  // offsets of its first entry
+  std::int64_t n;      // keys up to the last unmasked one
+  std::int64_t m;      // queries among them
+  std::int64_t first;  // the position of the first query
+};
+
+Head head_of(const AttentionShape& s, std::int64_t item) {
+  const std::int64_t b = item / s.heads;
+  const std::int64_t head = item % s.heads;
+  const std::int64_t n = used_length(s, b);
+  const std::int64_t first = s.causal ? s.length - s.queries : 0;
+  return {b * s.queries * s.hidden() + head * s.width,
+          b * s.length * s.kv_hidden() + head / (s.heads / s.kv_heads) * s.width, n,
+          std::clamp<std::int64_t>(n - first, 0, s.queries), first};
+}
+
+/// Rows of a causal head that are computed together, and keys that are weighted together: both
+/// counted from the sequence's beginning, so that a row's sums do not depend on the other rows.
+constexpr std::int64_t causal_rows = 64, causal_keys = 128;
+
+/// Calls f(first row, last row, keys that they see) over the rows of a head.
+template <class F>
+void for_row_blocks(const AttentionShape& s, const Head& h, F f) {
+  const std::int64_t step = s.causal ? causal_rows : h.m;
+  for (std::int64_t i = 0; i < h.m; i += step) {
+    const std::int64_t end = std::min(h.m, i + step);
+    f(i, end, s.causal ? std::min(h.n, h.first + end) : h.n);
+  }
+}
+
 }  // namespace
 
 template <class T>
 void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, const T* k,
                const T* v, T* out, T* probabilities) {
   const std::int64_t ld = s.hidden();
+  const std::int64_t ld_kv = s.kv_hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
   const std::int64_t cost = 2 * s.queries * s.length * s.width;
   parallel_for(s.batch * s.heads, cost, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t item = first; item < last; ++item) {
-      const std::int64_t b = item / s.heads;
-      const std::int64_t head = item % s.heads * s.width;
-      const std::int64_t at = b * s.length * ld + head;
-      const std::int64_t at_q = b * s.queries * ld + head;
-      const std::int64_t n = used_length(s, b);
-      const std::int64_t m = std::min(n, s.queries);
-      for (std::int64_t i = m; i < s.queries; ++i) std::fill_n(out + at_q + i * ld, s.width, T(0));
-      if (m == 0) continue;
+      const Head h = head_of(s, item);
+      const std::int64_t n = h.n;
+      const std::uint8_t* mask = s.mask == nullptr ? nullptr : s.mask + item / s.heads * s.length;
+      for (std::int64_t i = h.m; i < s.queries; ++i) {
+        std::fill_n(out + h.q + i * ld, s.width, T(0));
+      }
+      if (h.m == 0) continue;
       T* p = probabilities + item * s.queries * s.length;
       T* kt = scratch<T>(0, n * s.width);
-      transpose(n, s.width, k + at, ld, kt);
-      gemm(false, false, m, n, s.width, T(1), q + at_q, ld, kt, n, T(0), p, n);
-      const T* weights = p;
-      T* dropped = dropout.threshold != 0 ? scratch<T>(1, m * n) : nullptr;
-      for (std::int64_t i = 0; i < m; ++i) {
-        masked_softmax(n, scale, s.mask == nullptr ? nullptr : s.mask + b * s.length, p + i * n);
-        if (dropped != nullptr) {
-          drop_row({dropout.key, dropout.threshold, s.length}, item * s.length + i, n, p + i * n,
-                   dropped + i * n);
+      transpose(n, s.width, k + h.kv, ld_kv, kt);
+      T* dropped = dropout.threshold != 0 ? scratch<T>(1, h.m * n) : nullptr;
+      const T* weights = dropped != nullptr ? dropped : p;
+      for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
+        gemm(false, false, end - begin, keys, s.width, T(1), q + h.q + begin * ld, ld, kt, n, T(0),
+             p + begin * n, n);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t seen = s.causal ? std::min(n, h.first + i + 1) : n;
+          masked_softmax(seen, scale, mask, p + i * n);
+          std::fill(p + i * n + seen, p + (i + 1) * n, T(0));
+          if (dropped != nullptr) {
+            drop_row({dropout.key, dropout.threshold, s.length}, item * s.length + h.first + i, n,
+                     p + i * n, dropped + i * n);
+          }
         }
-      }
-      if (dropped != nullptr) weights = dropped;
-      gemm(false, false, m, s.width, n, T(1), weights, n, v + at, ld, T(0), out + at_q, ld);
+        const std::int64_t step = s.causal ? causal_keys : keys;
+        for (std::int64_t j = 0; j < keys; j += step) {
+          gemm(false, false, end - begin, s.width, std::min(step, keys - j), T(1),
+               weights + begin * n + j, n, v + h.kv + j * ld_kv, ld_kv, j == 0 ? T(0) : T(1),
+               out + h.q + begin * ld, ld);
+        }
+      });
     }
   });
 }
 
 // With D the dropped P: dV = Dᵀ dO, dD = dO Vᵀ, dP = dD / kept where kept, dS = P (dP - <P, dP>),
-// dQ = dS K / √width, dK = dSᵀ Q / √width.
+// dQ = dS K / √width, dK = dSᵀ Q / √width; dK and dV summed over the heads that share them.
 template <class T>
 void attention_backward(const AttentionShape& s, const DropoutMask& dropout, const T* q, const T* k,
                         const T* v, const T* probabilities, const T* dout, T* dq, T* dk, T* dv) {
   const std::int64_t ld = s.hidden();
+  const std::int64_t ld_kv = s.kv_hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
   const T inverse = static_cast<T>(1.0 / dropout.kept());
-  const std::int64_t cost = 4 * s.queries * s.length * s.width;
-  parallel_for(s.batch * s.heads, cost, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t item = first; item < last; ++item) {
-      const std::int64_t b = item / s.heads;
-      const std::int64_t head = item % s.heads * s.width;
-      const std::int64_t at = b * s.length * ld + head;
-      const std::int64_t at_q = b * s.queries * ld + head;
-      const std::int64_t n = used_length(s, b);
-      const std::int64_t m = std::min(n, s.queries);
-      const auto clear = [&](T* d, std::int64_t from, std::int64_t to) {
-        if (d == nullptr) return;
-        for (std::int64_t i = from; i < to; ++i) std::fill_n(d + i * ld, s.width, T(0));
-      };
-      clear(dq == nullptr ? dq : dq + at_q, m, s.queries);
-      clear(dk == nullptr ? dk : dk + at, n, s.length);
-      clear(dv == nullptr ? dv : dv + at, n, s.length);
-      if (m == 0) continue;
-      const T* p = probabilities + item * s.queries * s.length;
-      T* weights = scratch<T>(1, m * n);
-      T* ds = scratch<T>(2, m * n);
-      T* vt = scratch<T>(0, n * s.width);
-      transpose(n, s.width, v + at, ld, vt);
-      gemm(false, false, m, n, s.width, T(1), dout + at_q, ld, vt, n, T(0), ds, n);
-      for (std::int64_t i = 0; i < m; ++i) {
+  const std::int64_t group = s.heads / s.kv_heads;
+  const std::int64_t cost = 4 * s.queries * s.length * s.width * group;
+  // Several products into one block add to zeros; a single one overwrites.
+  const bool adds = s.causal || group > 1;
+  const auto one_head = [&](std::int64_t item) {
+    const Head h = head_of(s, item);
+    const std::int64_t n = h.n;
+    const auto clear = [&](T* d, std::int64_t stride, std::int64_t from, std::int64_t to) {
+      if (d == nullptr) return;
+      for (std::int64_t i = from; i < to; ++i) std::fill_n(d + i * stride, s.width, T(0));
+    };
+    clear(dq == nullptr ? dq : dq + h.q, ld, h.m, s.queries);
+    if (item % group == 0) {
+      const std::int64_t from = adds || h.m == 0 ? 0 : n;
+      clear(dk == nullptr ? dk : dk + h.kv, ld_kv, from, s.length);
+      clear(dv == nullptr ? dv : dv + h.kv, ld_kv, from, s.length);
+    }
+    if (h.m == 0) return;
+    const T* p = probabilities + item * s.queries * s.length;
+    T* weights = scratch<T>(1, h.m * n);
+    T* ds = scratch<T>(2, h.m * n);
+    T* vt = scratch<T>(0, n * s.width);
+    const T beta = adds ? T(1) : T(0);
+    transpose(n, s.width, v + h.kv, ld_kv, vt);
+    for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
+      const std::int64_t rows = end - begin;
+      const T* upstream = dout + h.q + begin * ld;
+      gemm(false, false, rows, keys, s.width, T(1), upstream, ld, vt, n, T(0), ds + begin * n, n);
+      for (std::int64_t i = begin; i < end; ++i) {
         const T* pr = p + i * n;
         T* wr = weights + i * n;
         T* dr = ds + i * n;
         // <P, dP> = <D, dD>, so one sum does for both. A dropped -0 weighs nothing either way.
-        for (std::int64_t j = 0; j < n; ++j) wr[j] = pr[j] < T(0) ? T(0) : pr[j] * inverse;
-        const T inner = static_cast<T>(sum_of(n, [=](std::int64_t j) { return wr[j] * dr[j]; }));
-        for (std::int64_t j = 0; j < n; ++j) {
+        for (std::int64_t j = 0; j < keys; ++j) wr[j] = pr[j] < T(0) ? T(0) : pr[j] * inverse;
+        const T inner = static_cast<T>(sum_of(keys, [=](std::int64_t j) { return wr[j] * dr[j]; }));
+        for (std::int64_t j = 0; j < keys; ++j) {
           dr[j] = scale * (wr[j] * dr[j] - std::abs(pr[j]) * inner);
         }
       }
       if (dv != nullptr) {
-        gemm(true, false, n, s.width, m, T(1), weights, n, dout + at_q, ld, T(0), dv + at, ld);
+        gemm(true, false, keys, s.width, rows, T(1), weights + begin * n, n, upstream, ld, beta,
+             dv + h.kv, ld_kv);
       }
       if (dq != nullptr) {
-        gemm(false, false, m, s.width, n, T(1), ds, n, k + at, ld, T(0), dq + at_q, ld);
+        gemm(false, false, rows, s.width, keys, T(1), ds + begin * n, n, k + h.kv, ld_kv, T(0),
+             dq + h.q + begin * ld, ld);
       }
       if (dk != nullptr) {
-        gemm(true, false, n, s.width, m, T(1), ds, n, q + at_q, ld, T(0), dk + at, ld);
+        gemm(true, false, keys, s.width, rows, T(1), ds + begin * n, n, q + h.q + begin * ld, ld,
+             beta, dk + h.kv, ld_kv);
       }
-    }
+    });
+  };
+  parallel_for(s.batch * s.kv_heads, cost, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t item = first * group; item < last * group; ++item) one_head(item);
   });
 }
 

@@ -1,5 +1,6 @@
 #include "grad/op_table.hpp"
 
+#include <cmath>
 #include <numeric>
 
 namespace parsimony::testing {
@@ -108,6 +109,12 @@ void elementwise() {
   unary_rows("sigmoid", Draw::normal, [](auto& x) { return sigmoid(x[0]); });
   unary_rows("relu", Draw::nonzero, [](auto& x) { return relu(x[0]); });
   unary_rows("gelu", Draw::normal, [](auto& x) { return gelu(x[0]); });
+  unary_rows("gelu_tanh", Draw::normal, [](auto& x) { return gelu_tanh(x[0]); });
+  for (const Shape& shape : {Shape{3, 5}, Shape{}, Shape{2, 0}}) {
+    // Around a point that is not 0, where the derivative by `up` vanishes.
+    row("swiglu " + shape.str(), {{shape}, {shape}},
+        [](auto& x) { return swiglu(shift(x[0], 0.7), shift(x[1], -0.4)); });
+  }
   unary_rows("erf", Draw::normal, [](auto& x) { return erf(x[0]); });
 }
 
@@ -257,12 +264,41 @@ void transformer_layers() {
       const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({3, 4, 6}));
       return attention(x[0] + slice(around, 1, 0, 2), x[1] - around, x[2], 2, key_mask(), p, rng);
     });
+    row("attention, causal" + name, {{{3, 4, 6}}, {{3, 4, 6}}, {{3, 4, 6}}}, [=](auto& x) {
+      const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({3, 4, 6}));
+      return attention(x[0] + around, x[1] - around, x[2], {2, 2, true}, key_mask(), p, rng);
+    });
+    row("attention, shared keys" + name, {{{3, 4, 12}}, {{3, 4, 6}}, {{3, 4, 6}}}, [=](auto& x) {
+      const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({3, 4, 12}));
+      return attention(x[0] + around, x[1] - slice(around, 2, 0, 6), x[2], {4, 2, false},
+                       key_mask(), p, rng);
+    });
+    // More rows than are computed together, fewer queries than tokens.
+    row("attention, causal, last queries" + name, {{{1, 70, 4}}, {{1, 73, 2}}, {{1, 73, 2}}},
+        [=](auto& x) {
+          const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({1, 73, 4}));
+          return attention(x[0] + slice(around, 1, 0, 70), x[1] - slice(around, 2, 0, 2), x[2],
+                           {2, 1, true}, Tensor<std::uint8_t>(), p, rng);
+        });
     row("attention without a mask" + name, {{{1, 5, 3}}},
         [=](auto& x) { return attention(x[0], x[0], x[0], 1, Tensor<std::uint8_t>(), p, rng); });
     row("dropout_add_layer_norm" + name, {{{2, 3, 6}}, {{2, 3, 6}}, {{6}}, {{6}}},
         [=](auto& x) { return dropout_add_layer_norm(x[0], x[1], x[2], x[3], 1e-5, p, rng); });
     row("dropout " + std::to_string(p), {{{2, 3, 200}}},
         [=](auto& x) { return dropout(x[0], p, rng); });
+  }
+  for (const index_t first : {0, 3}) {
+    row("rope from " + std::to_string(first), {{{2, 3, 8}}}, [=](auto& x) {
+      using T = Scalar<decltype(x)>;
+      const Tensor<double> angle = Rng(7).normal<double>({6, 2});
+      Tensor<T> cos({6, 2});
+      Tensor<T> sin({6, 2});
+      for (index_t i = 0; i < 12; ++i) {
+        cos.mutable_data()[i] = static_cast<T>(std::cos(angle.data()[i]));
+        sin.mutable_data()[i] = static_cast<T>(std::sin(angle.data()[i]));
+      }
+      return rope(x[0], cos, sin, first);
+    });
   }
   row("attention, no tokens", {{{2, 0, 4}}},
       [=](auto& x) { return attention(x[0], x[0], x[0], 2, Tensor<std::uint8_t>(), 0.1, rng); });
