@@ -6,6 +6,7 @@
 #include <parsimony/safetensors.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,11 @@ struct BertConfig {
   index_t pad_token_id = 0;
   double hidden_dropout_prob = 0.1;
   double attention_probs_dropout_prob = 0.1;
+  /// Before the classification head; unset: hidden_dropout_prob.
+  std::optional<double> classifier_dropout;
+  /// "gelu" or "gelu_python" (with the error function), "gelu_new" or "gelu_pytorch_tanh", "relu",
+  /// "silu".
+  std::string hidden_act = "gelu";
   double layer_norm_eps = 1e-12;
   double initializer_range = 0.02;
   /// Outputs of the classification head; 1 is a regression.
@@ -34,12 +40,12 @@ struct BertConfig {
   /// @throws ValueError on another name.
   static BertConfig sized(const std::string& size, index_t vocab_size);
   /// @throws ValueError on sizes < 1, heads that do not divide the hidden size, probabilities
-  /// outside [0, 1).
+  /// outside [0, 1), an unknown activation.
   void check() const;
 };
 
 /// From a model folder's config.json. @throws InputError naming the file and the key: missing,
-/// of another type, contradictory, or a model that is not a BERT with erf-GELU.
+/// of another type, contradictory, or a model that is not a BERT encoder.
 BertConfig load_bert_config(const std::string& path);
 void save_bert_config(const BertConfig& config, const std::string& path);
 
@@ -131,8 +137,9 @@ struct LoadReport {
 /// Reads config.json and model.safetensors of a folder, with or without the "bert." prefix. A
 /// missing pooler or head is left fresh (from `rng`), heads of other kinds are ignored, and the
 /// report says so. `num_labels` > 0 replaces the config's; a head of another size is then fresh.
-/// @throws InputError listing what is missing, unexpected or mis-shaped; a pickle (.bin) is refused
-/// with a hint.
+/// @throws InputError listing what is missing, unexpected, mis-shaped or there twice, with the
+/// nearest names; a pickle (.bin) is refused with a hint, and a decoder that is not the word
+/// embedding.
 template <class T>
 std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, const Rng& rng,
                                    index_t num_labels = 0, LoadReport* report = nullptr,

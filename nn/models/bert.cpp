@@ -4,10 +4,30 @@
 #include <parsimony/error.hpp>
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 
 namespace parsimony {
+
+namespace {
+
+template <class T>
+Var<T> gelu_new(const Var<T>& x) {
+  const Var<T> inner = add(x, scale(pow(x, 3.0), 0.044715));
+  return mul(scale(x, 0.5), shift(tanh(scale(inner, std::sqrt(2.0 / M_PI))), 1.0));
+}
+
+/// A config's hidden_act.
+template <class T>
+Var<T> activate(const std::string& name, const Var<T>& x) {
+  if (name == "relu") return relu(x);
+  if (name == "silu") return mul(x, sigmoid(x));
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return gelu_new(x);
+  return gelu(x);
+}
+
+}  // namespace
 
 template <class T>
 BertLayer<T>::SelfAttention::SelfAttention(const BertConfig& c, const Rng& rng)
@@ -62,7 +82,7 @@ Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mas
                                    pass.dropout(config_.attention_probs_dropout_prob), pass.next());
   const auto& out = attention_.output;
   const Var<T> attended = out.norm.of_sum(out.dense(context, pass), asking, drop, pass);
-  const Var<T> wide = gelu(intermediate_.dense(attended, pass));
+  const Var<T> wide = activate(config_.hidden_act, intermediate_.dense(attended, pass));
   return output_.norm.of_sum(output_.dense(wide, pass), attended, drop, pass);
 }
 
@@ -215,7 +235,7 @@ template <class T>
 Var<T> Bert<T>::logits(const TokenBatch& batch, Pass& pass) const {
   if (!parts_->classifier) throw ValueError("bert: this model has no classification head");
   const Var<T> features = pooled(encode(batch, pass, true), pass);
-  const double p = pass.dropout(config_.hidden_dropout_prob);
+  const double p = pass.dropout(config_.classifier_dropout.value_or(config_.hidden_dropout_prob));
   return (*parts_->classifier)(dropout(features, p, pass.next()), pass);
 }
 
@@ -226,7 +246,8 @@ Var<T> Bert<T>::masked_logits(const TokenBatch& batch, const Tensor<std::int64_t
   const Var<T> x = hidden(batch, pass);
   const Var<T> rows = gather_rows(reshape(x, {x.dim(0) * x.dim(1), x.dim(2)}), places);
   const auto& head = parts_->cls->predictions;
-  const Var<T> features = head.transform.norm(gelu(head.transform.dense(rows, pass)));
+  const Var<T> features =
+      head.transform.norm(activate(config_.hidden_act, head.transform.dense(rows, pass)));
   return linear(features, parts_->bert.embeddings.word.weight, head.bias);
 }
 

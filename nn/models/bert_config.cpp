@@ -3,6 +3,10 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 
+#include <algorithm>
+#include <iterator>
+#include <limits>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -23,7 +27,9 @@ class Reader {
   void integer(const char* key, index_t& value, bool required = true) const {
     if (!has(key, required)) return;
     const Json& found = json_[key];
-    if (!found.is_number_integer()) {
+    if (!found.is_number_integer() ||
+        (found.is_number_unsigned() &&
+         found.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<index_t>::max()})) {
       fail(fmt::format("{}: expected a whole number; got {}", key, found.dump()));
     }
     value = found.get<index_t>();
@@ -33,6 +39,17 @@ class Reader {
     const Json& found = json_[key];
     if (!found.is_number()) fail(fmt::format("{}: expected a number; got {}", key, found.dump()));
     value = found.get<double>();
+  }
+  void real(const char* key, std::optional<double>& value) const {
+    if (!has(key, false)) return;
+    value = 0.0;
+    real(key, *value);
+  }
+  void text(const char* key, std::string& value) const {
+    if (!has(key, false)) return;
+    const Json& found = json_[key];
+    if (!found.is_string()) fail(fmt::format("{}: expected a name; got {}", key, found.dump()));
+    value = found.get<std::string>();
   }
   /// A key that, if it is there, must have this value.
   void only(const char* key, const Json& allowed) const {
@@ -83,6 +100,14 @@ void read_labels(const Json& json, const Reader& read, BertConfig& c) {
   if (stated != c.num_labels) {
     read.fail(fmt::format("num_labels is {}, but id2label has {}", stated, c.num_labels));
   }
+  if (!json.contains("label2id") || !json["label2id"].is_object()) return;
+  for (std::size_t i = 0; i < c.labels.size(); ++i) {
+    const auto back = json["label2id"].find(c.labels[i]);
+    if (back != json["label2id"].end() && *back != i) {
+      read.fail(
+          fmt::format("id2label has '{}' as {}, but label2id as {}", c.labels[i], i, back->dump()));
+    }
+  }
 }
 
 }  // namespace
@@ -127,7 +152,15 @@ void BertConfig::check() const {
         fmt::format("num_attention_heads: expected a divisor of hidden_size {}; got {}",
                     hidden_size, num_attention_heads));
   }
-  for (const double p : {hidden_dropout_prob, attention_probs_dropout_prob}) {
+  static const char* const activations[] = {"gelu", "gelu_python", "gelu_new", "gelu_pytorch_tanh",
+                                            "relu", "silu"};
+  if (std::find(std::begin(activations), std::end(activations), hidden_act) ==
+      std::end(activations)) {
+    throw ValueError(fmt::format("hidden_act: expected one of {}; got '{}'",
+                                 fmt::join(activations, ", "), hidden_act));
+  }
+  for (const double p :
+       {hidden_dropout_prob, attention_probs_dropout_prob, classifier_dropout.value_or(0.0)}) {
     if (!(p >= 0 && p < 1)) {
       throw ValueError(fmt::format("dropout: expected a probability in [0, 1); got {}", p));
     }
@@ -146,7 +179,6 @@ BertConfig load_bert_config(const std::string& path) {
   const Reader read(json, path);
   if (!json.is_object()) read.fail("expected a JSON object");
   read.only("model_type", "bert");
-  read.only("hidden_act", "gelu");
   read.only("position_embedding_type", "absolute");
   read.only("is_decoder", false);
   BertConfig c;
@@ -160,6 +192,8 @@ BertConfig load_bert_config(const std::string& path) {
   read.integer("pad_token_id", c.pad_token_id, false);
   read.real("hidden_dropout_prob", c.hidden_dropout_prob);
   read.real("attention_probs_dropout_prob", c.attention_probs_dropout_prob);
+  read.real("classifier_dropout", c.classifier_dropout);
+  read.text("hidden_act", c.hidden_act);
   read.real("layer_norm_eps", c.layer_norm_eps);
   read.real("initializer_range", c.initializer_range);
   read_labels(json, read, c);
@@ -182,10 +216,11 @@ void save_bert_config(const BertConfig& c, const std::string& path) {
   json["max_position_embeddings"] = c.max_position_embeddings;
   json["type_vocab_size"] = c.type_vocab_size;
   json["pad_token_id"] = c.pad_token_id;
-  json["hidden_act"] = "gelu";
+  json["hidden_act"] = c.hidden_act;
   json["position_embedding_type"] = "absolute";
   json["hidden_dropout_prob"] = c.hidden_dropout_prob;
   json["attention_probs_dropout_prob"] = c.attention_probs_dropout_prob;
+  if (c.classifier_dropout) json["classifier_dropout"] = *c.classifier_dropout;
   json["layer_norm_eps"] = c.layer_norm_eps;
   json["initializer_range"] = c.initializer_range;
   Json id2label = Json::object();

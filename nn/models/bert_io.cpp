@@ -3,6 +3,7 @@
 #include <parsimony/bert.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -69,16 +70,80 @@ std::string weights_file(const std::string& folder) {
           folder, pickle));
     }
   }
+  if (fs::exists(fs::path(folder) / "model.safetensors.index.json")) {
+    throw InputError(fmt::format(
+        "'{}': the weights are spread over several files, which are not read together; save the "
+        "model with max_shard_size above its size",
+        folder));
+  }
   throw InputError(fmt::format("'{}': model.safetensors is missing", folder));
 }
 
-std::string listed(const std::vector<std::string>& names) {
+/// The first names, each with its nearest of `others`.
+std::string listed(const std::vector<std::string>& names, const std::vector<std::string>& others,
+                   const char* nearest) {
   constexpr std::size_t most = 12;
-  const std::size_t shown = std::min(most, names.size());
-  std::string out =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<long>(shown), ", "));
-  if (shown < names.size()) out += fmt::format(", and {} more", names.size() - shown);
+  std::string out;
+  for (std::size_t i = 0; i < std::min(most, names.size()); ++i) {
+    const std::string near = nearest_name(names[i], others);
+    out += (i == 0 ? "" : ", ") + names[i];
+    if (!near.empty()) out += fmt::format(" ({} {})", nearest, near);
+  }
+  if (most < names.size()) out += fmt::format(", and {} more", names.size() - most);
   return out;
+}
+
+/// Canonical name to the file's. @throws InputError if two of the file's names mean one tensor.
+std::map<std::string, std::string> canonical_names(const std::string& file,
+                                                   const std::vector<std::string>& stored) {
+  const bool prefixed = std::any_of(stored.begin(), stored.end(), [](const std::string& name) {
+    return starts_with(name, "bert.");
+  });
+  std::map<std::string, std::string> names;
+  for (const std::string& name : stored) {
+    const auto [at, is_new] = names.emplace(canonical(name, prefixed), name);
+    if (!is_new) {
+      throw InputError(fmt::format("'{}': {} and {} are the same tensor", file, at->second, name));
+    }
+  }
+  return names;
+}
+
+/// A config that is far from its file would cost its memory before the shapes can be compared.
+void check_size(const BertConfig& c, const std::string& file, const TensorMap& stored) {
+  const auto h = static_cast<double>(c.hidden_size);
+  const double layer = 4 * h * h + (2 * h + 1) * static_cast<double>(c.intermediate_size) + 9 * h;
+  const double described = h * static_cast<double>(c.vocab_size + c.max_position_embeddings +
+                                                   c.type_vocab_size + c.num_labels) +
+                           static_cast<double>(c.num_hidden_layers) * layer + h * h;
+  double there = 0;
+  for (const std::string& name : stored.names()) {
+    double values = 1;
+    for (const index_t n : stored.shape(name)) values *= static_cast<double>(n);
+    there += values;
+  }
+  if (described > 64 * there + 0x1p26) {
+    throw InputError(
+        fmt::format("'{}' has {:.3g} numbers, but config.json describes a model of {:.3g}: {} "
+                    "layers, hidden_size {}, intermediate_size {}, vocab_size {}",
+                    file, there, described, c.num_hidden_layers, c.hidden_size, c.intermediate_size,
+                    c.vocab_size));
+  }
+}
+
+/// Scores are computed with the word embedding; a decoder of its own would be another model.
+void check_decoder(const std::string& file, const TensorMap& stored,
+                   const std::map<std::string, std::string>& in_file) {
+  const auto decoder = in_file.find("cls.predictions.decoder.weight");
+  const auto words = in_file.find("bert.embeddings.word_embeddings.weight");
+  if (decoder == in_file.end() || words == in_file.end()) return;
+  const Tensor<float> a = stored.get_as<float>(decoder->second);
+  const Tensor<float> b = stored.get_as<float>(words->second);
+  if (a.shape() != b.shape() || !std::equal(a.begin(), a.end(), b.begin())) {
+    throw InputError(
+        fmt::format("'{}': {} is not the word embedding; only tied decoders are supported", file,
+                    decoder->second));
+  }
 }
 
 }  // namespace
@@ -95,12 +160,9 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
     config.labels = labels;
   }
   const TensorMap stored = load_safetensors(file);
-  const std::vector<std::string> stored_names = stored.names();
-  const bool prefixed =
-      std::any_of(stored_names.begin(), stored_names.end(),
-                  [](const std::string& name) { return starts_with(name, "bert."); });
-  std::map<std::string, std::string> in_file;  // canonical name to the file's
-  for (const std::string& name : stored_names) in_file[canonical(name, prefixed)] = name;
+  const std::map<std::string, std::string> in_file = canonical_names(file, stored.names());
+  check_size(config, file, stored);
+  if (head == BertHead::masked_lm) check_decoder(file, stored, in_file);
 
   auto model = std::make_unique<Bert<T>>(config, head, rng);
   LoadReport found;
@@ -133,10 +195,13 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
     (may_be_ignored(name) ? found.ignored : unexpected).push_back(name);
   }
   std::string problems;
-  if (!missing.empty()) problems += "; missing: " + listed(missing);
-  if (!unexpected.empty()) problems += "; unexpected: " + listed(unexpected);
-  if (!misshaped.empty())
-    problems += "; of another shape than config.json says: " + listed(misshaped);
+  if (!missing.empty()) problems += "; missing: " + listed(missing, unexpected, "the file has");
+  if (!unexpected.empty()) {
+    problems += "; unexpected: " + listed(unexpected, missing, "did you mean");
+  }
+  if (!misshaped.empty()) {
+    problems += "; of another shape than config.json says: " + listed(misshaped, {}, "");
+  }
   if (!problems.empty()) throw InputError(fmt::format("'{}'{}", file, problems));
   if (report != nullptr) *report = found;
   return model;

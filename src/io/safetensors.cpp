@@ -262,6 +262,7 @@ class SafetensorsReader {
     std::uint64_t length = 0;
     read_bytes(&length, sizeof length);
     if (length > largest_header || length > size_ - 8) {
+      refuse_pickle(length);
       throw InputError(
           fmt::format("safetensors: '{}': a header of {} bytes does not fit the file of {} bytes "
                       "or exceeds {}; "
@@ -282,6 +283,16 @@ class SafetensorsReader {
   }
 
  private:
+  /// PyTorch's own files, under whatever name: the first bytes of a zip archive or of a pickle.
+  void refuse_pickle(std::uint64_t first) const {
+    const bool zip = (first & 0xFFFFFFFF) == 0x04034B50;
+    const bool pickle = (first & 0xFF) == 0x80 && (first >> 8 & 0xFF) <= 5;
+    if (!zip && !pickle) return;
+    throw InputError(fmt::format(
+        "safetensors: '{}' is {}; a pickle can run code and is not read. Convert it: load it with "
+        "transformers and call save_pretrained(folder, safe_serialization=True)",
+        path_, zip ? "a zip archive, as PyTorch writes" : "a pickle"));
+  }
   void read_bytes(void* out, std::uint64_t count) {
     file_.read(static_cast<char*>(out), static_cast<std::streamsize>(count));
     if (!file_) throw IoError(fmt::format("safetensors: reading '{}' failed half-way", path_));
