@@ -143,9 +143,22 @@ class Run {
   /// as the run. @throws Interrupted, between stages too.
   const Record& stage(const std::string& name, const std::function<void(Stage&)>& body);
 
+  /// One of several stages that do not depend on each other.
+  struct Member {
+    std::string name;
+    std::function<void(Stage&)> body;
+  };
+  /// Runs stages side by side, as many at a time as there are threads, each on one thread: a
+  /// stage's numbers do not depend on how many run beside it, and the rows in metrics.csv come in
+  /// the order given here. Each resumes on its own. Bodies must not share what they change, nor use
+  /// the run. If one fails, the others save and stop, and its error is thrown (of several, the
+  /// first in order). @throws as stage().
+  std::vector<const Record*> stages(const std::string& label, const std::vector<Member>& members);
+
   /// A tensor for arrays.safetensors, or a note for its metadata. The handle is kept: a tensor that
   /// changes before the run ends (a weight in training) is refused then.
   void array(const std::string& name, const Tensor<double>& tensor);
+  void array(const std::string& name, const Tensor<float>& tensor);
   void array(const std::string& name, const Tensor<std::uint8_t>& tensor);
   void array(const std::string& name, const Tensor<std::int64_t>& tensor);
   void array_note(const std::string& key, const std::string& value);

@@ -8,7 +8,21 @@ namespace parsimony {
 /// @throws ValueError if count < 1.
 void set_num_threads(int count);
 
-/// Threads in use.
+/// Threads that kernels called from this thread use.
 int num_threads();
+
+/// While alive, the kernels called from this thread use `count` threads; other threads keep theirs.
+/// For work that runs several of itself side by side.
+class ThreadLimit {
+ public:
+  /// @throws ValueError if count < 1.
+  explicit ThreadLimit(int count);
+  ~ThreadLimit();
+  ThreadLimit(const ThreadLimit&) = delete;
+  ThreadLimit& operator=(const ThreadLimit&) = delete;
+
+ private:
+  int previous_;
+};
 
 }  // namespace parsimony

@@ -2,7 +2,10 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/ops.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 
@@ -58,6 +61,22 @@ BertConfig config_of(const std::string& model, const std::string& folder,
   return c;
 }
 
+/// Brings a fresh head, drawn at initializer_range, to the scale of the paper's. Its classifier is
+/// Flax's default, N(0, 1/hidden). Its pooler is N(0, 0.02²) at width 768; what reaches tanh then
+/// has the same spread at any width. At 0.02 throughout, a frozen head 128 wide could not answer 5.
+void scale_fresh_head(Bert<float>& model, const std::vector<std::string>& fresh) {
+  const BertConfig& c = model.config();
+  const double width = static_cast<double>(c.hidden_size);
+  const auto rescale = [&](const std::string& which, double factor) {
+    if (std::find(fresh.begin(), fresh.end(), which) == fresh.end()) return;
+    for (auto& [name, var] : model.named_parameters()) {
+      if (name == which) var.assign(scale(var.value(), factor));
+    }
+  };
+  rescale("classifier.weight", 1 / (c.initializer_range * std::sqrt(width)));
+  rescale("bert.pooler.dense.weight", std::sqrt(768 / width));
+}
+
 }  // namespace
 
 std::string shipped_model() {
@@ -81,17 +100,20 @@ BaseModel::BaseModel(const std::string& model)
 std::unique_ptr<Bert<float>> BaseModel::classifier(const TextTask& task, std::uint64_t head_seed,
                                                    LoadReport* report) const {
   const Rng rng = Rng(head_seed).split("head");
+  LoadReport own;
+  LoadReport& found = report != nullptr ? *report : own;
   if (!folder_.empty()) {
-    return load_bert<float>(folder_, BertHead::classifier, rng, task.outputs(), report,
-                            task.labels);
+    auto model =
+        load_bert<float>(folder_, BertHead::classifier, rng, task.outputs(), &found, task.labels);
+    scale_fresh_head(*model, found.fresh);
+    return model;
   }
   BertConfig config = config_;
   config.num_labels = task.outputs();
   config.labels = task.labels;
   auto model = std::make_unique<Bert<float>>(config, BertHead::classifier, rng);
-  if (report != nullptr) {
-    for (const auto& [name, var] : model->named_parameters()) report->fresh.push_back(name);
-  }
+  for (const auto& [name, var] : model->named_parameters()) found.fresh.push_back(name);
+  scale_fresh_head(*model, found.fresh);
   return model;
 }
 

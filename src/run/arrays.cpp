@@ -29,6 +29,7 @@ void add_arrays(const Arrays& arrays, TensorMap& out) {
 void Run::Impl::save_arrays() {
   TensorMap out;
   add_arrays(reals, out);
+  add_arrays(floats, out);
   add_arrays(bytes, out);
   add_arrays(integers, out);
   if (out.size() == 0 && notes.empty()) return;

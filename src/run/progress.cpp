@@ -57,8 +57,8 @@ void Progress::begin(const std::string& label, index_t first, index_t max_steps,
 }
 
 void Progress::update(index_t step, Clock::time_point now, const std::string& logged) {
-  if (quiet_ || seconds_between(last_, now) < (terminal_ ? 0.1 : 30.0)) return;
-  last_ = now;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!due(now)) return;
   const double elapsed = seconds_between(began_, now);
   const double rate = static_cast<double>(step - first_) / std::max(elapsed, 1e-9);
   // Past its expected end a loop may go on to the limit.
@@ -70,6 +70,16 @@ void Progress::update(index_t step, Clock::time_point now, const std::string& lo
     line += "  ETA " + duration(static_cast<double>(std::max<index_t>(0, total - step)) / rate);
   }
   if (!logged.empty()) line += "  " + logged;
+  draw(std::move(line));
+}
+
+bool Progress::due(Clock::time_point now) {
+  if (quiet_ || seconds_between(last_, now) < (terminal_ ? 0.1 : 30.0)) return false;
+  last_ = now;
+  return true;
+}
+
+void Progress::draw(std::string line) {
   if (terminal_) {
     line = line.substr(0, terminal_columns() - 1);
     std::fprintf(stderr, "\r\033[K%s", line.c_str());
@@ -80,17 +90,91 @@ void Progress::update(index_t step, Clock::time_point now, const std::string& lo
   }
 }
 
-void Progress::finish() {
+void Progress::erase() {
   if (!drawn_) return;
   std::fputs("\r\033[K", stderr);
   std::fflush(stderr);
   drawn_ = false;
 }
 
+void Progress::finish() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  erase();
+}
+
 void Progress::say(const std::string& line) {
   if (quiet_) return;
-  finish();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  erase();
   std::fprintf(stderr, "%s\n", line.c_str());
+}
+
+// --- Loops side by side -------------------------------------------------------------------------
+
+class GroupProgress::Member : public LoopProgress {
+ public:
+  Member(GroupProgress& group, std::size_t loop) : group_(group), loop_(loop) {}
+
+  void begin(const std::string& label, index_t first, index_t max_steps,
+             index_t expected) override {
+    label_ = label;
+    total_ = expected > 0 ? expected : max_steps;
+    const std::lock_guard<std::mutex> lock(group_.line_.mutex_);
+    group_.share_[loop_] = group_.share_before_[loop_] = share(first);
+  }
+  void update(index_t step, Clock::time_point now, const std::string& logged) override {
+    group_.report(loop_, share(step), now,
+                  fmt::format("{} {}/{}  {}", label_, step, total_, logged));
+  }
+  void finish() override {}
+
+ private:
+  double share(index_t step) const {
+    if (total_ < 1) return 1;
+    return std::min(1.0, static_cast<double>(step) / static_cast<double>(total_));
+  }
+  GroupProgress& group_;
+  std::size_t loop_;
+  std::string label_;
+  index_t total_ = 0;
+};
+
+GroupProgress::GroupProgress(Progress& line, const std::string& label, std::size_t loops)
+    : line_(line),
+      label_(label),
+      began_(LoopProgress::Clock::now()),
+      share_(loops, 0.0),
+      share_before_(loops, 0.0) {
+  for (std::size_t i = 0; i < loops; ++i) members_.push_back(std::make_unique<Member>(*this, i));
+  line_.last_ = began_;
+}
+
+GroupProgress::~GroupProgress() { line_.finish(); }
+
+LoopProgress& GroupProgress::member(std::size_t loop) { return *members_[loop]; }
+
+void GroupProgress::done(std::size_t loop, bool skipped) {
+  const std::lock_guard<std::mutex> lock(line_.mutex_);
+  share_[loop] = 1;
+  if (skipped) share_before_[loop] = 1;
+  ++done_;
+}
+
+// Every loop counts the same; the time left is that of what is left at the rate so far.
+void GroupProgress::report(std::size_t loop, double share, LoopProgress::Clock::time_point now,
+                           const std::string& text) {
+  const std::lock_guard<std::mutex> lock(line_.mutex_);
+  share_[loop] = share;
+  if (!line_.due(now)) return;
+  double made = 0;
+  double left = 0;
+  for (std::size_t i = 0; i < share_.size(); ++i) {
+    made += share_[i] - share_before_[i];
+    left += 1 - share_[i];
+  }
+  std::string line = fmt::format("{}  {} of {} runs", label_, done_, share_.size());
+  if (made > 0) line += "  ETA " + duration(seconds_between(began_, now) * left / made);
+  line_.draw(line + "  " + text);
 }
 
 }  // namespace parsimony::detail

@@ -35,58 +35,72 @@ std::string Run::data_file(const std::string& relative, const std::string& where
   return parsimony::data_file(impl_->options.data, relative, where_to_get_it);
 }
 
-const Record& Run::stage(const std::string& name, const std::function<void(Stage&)>& body) {
-  Impl& run = *impl_;
-  if (name.empty()) throw ValueError("stage: expected a name; got ''");
-  for (const auto& other : run.stages) {
-    if (other->name == name) throw ValueError(fmt::format("stage '{}' run twice", name));
+Run::Impl::NamedRecord& Run::Impl::new_record(const std::string& stage) {
+  if (stage.empty()) throw ValueError("stage: expected a name; got ''");
+  for (const auto& other : stages) {
+    if (other->name == stage) throw ValueError(fmt::format("stage '{}' run twice", stage));
   }
-  run.begin();
+  begin();
   if (interrupt_requested()) {
     throw Interrupted(
-        fmt::format("stopped before stage '{}'; the stages before it are saved", name));
+        fmt::format("stopped before stage '{}'; the stages before it are saved", stage));
   }
-  run.stages.push_back(std::make_unique<Impl::NamedRecord>());
-  run.stages.back()->name = name;
-  Record& record = run.stages.back()->record;
+  stages.push_back(std::make_unique<NamedRecord>());
+  stages.back()->name = stage;
+  return *stages.back();
+}
 
+bool Run::Impl::run_stage(NamedRecord& named, const std::function<void(Stage&)>& body,
+                          detail::LoopProgress& loop, const std::atomic<bool>* cancelled) {
+  Record& record = named.record;
   detail::StageContext context;
-  context.experiment = run.name;
-  context.name = name;
-  context.checkpoint = detail::checkpoint_path(run.folder, name);
-  context.identity = run.identity;
-  context.checkpoint_seconds = run.options.checkpoint_seconds;
-  context.progress = &run.progress;
-  context.save_metrics = [&run] { run.save_metrics(false); };
+  context.experiment = name;
+  context.name = named.name;
+  context.checkpoint = detail::checkpoint_path(folder, named.name);
+  context.identity = identity;
+  context.checkpoint_seconds = options.checkpoint_seconds;
+  context.progress = &loop;
+  context.save_metrics = [this] { save_metrics(false); };
+  context.rows = &rows;
+  context.cancelled = cancelled;
   Stage::Impl impl(record, std::move(context));
   Stage stage(impl);
   std::error_code error;
-  if (run.options.resume && fs::exists(impl.context.checkpoint, error) && impl.load()) {
-    return record;
-  }
+  if (options.resume && fs::exists(impl.context.checkpoint, error) && impl.load()) return true;
   try {
     body(stage);
   } catch (const NumericalError& divergence) {
-    run.progress.finish();
+    loop.finish();
     try {
       impl.save_beginning();
     } catch (const IoError& no_room) {
-      run.progress.say(no_room.what());  // the divergence is what the user must hear of
+      progress.say(no_room.what());  // the divergence is what the user must hear of
     }
     if (divergence.step() >= 0) throw;
     throw NumericalError(
-        fmt::format("{} (stage '{}', step {})", divergence.what(), name, stage.step()),
+        fmt::format("{} (stage '{}', step {})", divergence.what(), named.name, stage.step()),
         stage.step());
   }
   record.last_step_ = impl.step;
   record.total_seconds_ = impl.spent;
   impl.save(impl.step, true);
-  run.save_metrics(false);
-  return record;
+  save_metrics(false);
+  return false;
+}
+
+const Record& Run::stage(const std::string& name, const std::function<void(Stage&)>& body) {
+  if (impl_->in_group) throw ValueError(fmt::format("stage '{}' inside another", name));
+  Impl::NamedRecord& named = impl_->new_record(name);
+  impl_->run_stage(named, body, impl_->progress);
+  return named.record;
 }
 
 void Run::array(const std::string& name, const Tensor<double>& tensor) {
   impl_->reals.insert_or_assign(name, Impl::Array<double>{tensor, tensor.version()});
+}
+
+void Run::array(const std::string& name, const Tensor<float>& tensor) {
+  impl_->floats.insert_or_assign(name, Impl::Array<float>{tensor, tensor.version()});
 }
 
 void Run::array(const std::string& name, const Tensor<std::uint8_t>& tensor) {

@@ -191,12 +191,13 @@ bool Run::Impl::load_finished() {
 
 void Run::Impl::save_metrics(bool force) {
   const auto now = Clock::now();
+  const std::lock_guard<std::mutex> lock(rows);
   if (!force && now < next_metrics) return;
-  std::size_t rows = 0;
-  for (const auto& stage : stages) rows += stage->record.rows().size();
-  if (!force && rows == rows_written) return;
+  std::size_t count = 0;
+  for (const auto& stage : stages) count += stage->record.rows().size();
+  if (!force && count == rows_written) return;
   write_file_atomically(folder + "/metrics.csv", metrics_csv(stages));
-  rows_written = rows;
+  rows_written = count;
   const auto after = Clock::now();
   const double pause =
       std::max(metrics_every_seconds, 20 * std::chrono::duration<double>(after - now).count());

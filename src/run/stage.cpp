@@ -231,6 +231,7 @@ bool Stage::Impl::load() {
 }
 
 void Stage::Impl::restore_record(const TensorMap& state) {
+  const std::lock_guard<std::mutex> lock(*context.rows);
   try {
     record.columns_ =
         nlohmann::json::parse(state.metadata.at("columns")).get<std::vector<std::string>>();
@@ -309,6 +310,10 @@ void Stage::Impl::housekeeping(index_t next_step, Clock::time_point now) {
   start_clock();
 }
 
+bool Stage::Impl::asked_to_stop() const {
+  return interrupt_requested() || (context.cancelled != nullptr && *context.cancelled);
+}
+
 void Stage::expect(index_t steps) { impl_.expected = steps; }
 
 void Stage::loop(index_t max_steps, const std::function<bool(index_t)>& body) {
@@ -337,7 +342,7 @@ void Stage::loop(index_t max_steps, const std::function<bool(index_t)>& body) {
   index_t until_look = 1;
   impl.start_clock();
   for (index_t step = first; step <= max_steps; ++step) {
-    if (interrupt_requested()) {
+    if (impl.asked_to_stop()) {
       impl.stop_clock();
       const bool saved = impl.save(step, false);
       impl.context.progress->finish();
@@ -372,6 +377,7 @@ void Stage::log(index_t step, const std::vector<std::pair<std::string, double>>&
   Record::Row row;
   row.step = step;
   row.seconds = impl_.seconds();
+  const std::lock_guard<std::mutex> lock(*impl_.context.rows);
   row.values.assign(record.columns_.size(), std::numeric_limits<double>::quiet_NaN());
   for (const auto& [name, value] : values) {
     const auto found = std::find(record.columns_.begin(), record.columns_.end(), name);

@@ -3,8 +3,10 @@
 
 #include <parsimony/run.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,8 +33,11 @@ struct StageContext {
   std::string checkpoint;  // path
   std::string identity;    // the configuration as JSON; a checkpoint of another one is refused
   double checkpoint_seconds = 20;
-  Progress* progress = nullptr;
+  LoopProgress* progress = nullptr;
   std::function<void()> save_metrics;  // if it is time to
+  std::mutex* rows = nullptr;          // held while a record's rows change
+  /// Set when a stage beside this one failed: save and stop.
+  const std::atomic<bool>* cancelled = nullptr;
 };
 
 }  // namespace detail
@@ -65,6 +70,7 @@ struct Stage::Impl {
   /// Between two steps, now and then: checkpoint, metrics, progress.
   void housekeeping(index_t next_step, Clock::time_point now);
   std::string last_logged() const;
+  bool asked_to_stop() const;
 
   Record& record;
   detail::StageContext context;

@@ -5,10 +5,13 @@
 #include <parsimony/files.hpp>
 #include <parsimony/run.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,6 +55,14 @@ struct Run::Impl {
     Record record;
   };
   std::vector<std::unique_ptr<NamedRecord>> stages;
+  std::mutex rows;        // of the records, while stages run side by side
+  bool in_group = false;  // while they do
+
+  /// A record for a stage. @throws ValueError on no name or one that is taken; Interrupted.
+  NamedRecord& new_record(const std::string& stage);
+  /// Runs the stage's body, or fills the record from what a resumed run had finished (true).
+  bool run_stage(NamedRecord& named, const std::function<void(Stage&)>& body,
+                 detail::LoopProgress& loop, const std::atomic<bool>* cancelled = nullptr);
 
   std::vector<Claim> claims;
   std::vector<bool> recorded;  // by claims
@@ -63,6 +74,7 @@ struct Run::Impl {
     std::uint32_t version;
   };
   std::map<std::string, Array<double>> reals;
+  std::map<std::string, Array<float>> floats;
   std::map<std::string, Array<std::uint8_t>> bytes;
   std::map<std::string, Array<std::int64_t>> integers;
   std::map<std::string, std::string> notes;

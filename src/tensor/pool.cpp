@@ -1,5 +1,8 @@
 #include "tensor/pool.hpp"
 
+#include <parsimony/memory.hpp>
+
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <mutex>
@@ -38,6 +41,12 @@ struct Pool {
   std::array<std::vector<void*>, 4 * 58 + 1> free_blocks;
   std::size_t cached = 0;
   std::size_t in_use = 0;
+  std::size_t peak = 0;
+
+  void take(std::size_t bytes) {
+    in_use += bytes;
+    peak = std::max(peak, in_use);
+  }
 };
 
 /// Never destroyed: tensors in static storage may outlive any static pool.
@@ -69,13 +78,13 @@ void* pool_allocate(std::size_t bytes) {
       void* block = blocks.back();
       blocks.pop_back();
       p.cached -= size.bytes;
-      p.in_use += size.bytes;
+      p.take(size.bytes);
       return block;
     }
   }
   void* block = system_allocate(size.bytes);
   const std::lock_guard<std::mutex> lock(p.mutex);
-  p.in_use += size.bytes;
+  p.take(size.bytes);
   return block;
 }
 
@@ -103,4 +112,22 @@ std::size_t pool_bytes_in_use() {
   return pool().in_use;
 }
 
+std::size_t pool_peak_bytes() {
+  const std::lock_guard<std::mutex> lock(pool().mutex);
+  return pool().peak;
+}
+
+void pool_reset_peak() {
+  const std::lock_guard<std::mutex> lock(pool().mutex);
+  pool().peak = pool().in_use;
+}
+
 }  // namespace parsimony::detail
+
+namespace parsimony {
+
+std::size_t tensor_memory() { return detail::pool_bytes_in_use(); }
+std::size_t peak_tensor_memory() { return detail::pool_peak_bytes(); }
+void reset_peak_tensor_memory() { detail::pool_reset_peak(); }
+
+}  // namespace parsimony

@@ -11,6 +11,9 @@ void* pool_allocate(std::size_t bytes);
 void pool_release(void* block, std::size_t bytes) noexcept;
 /// Bytes of the blocks handed out and not released, for leak tests.
 std::size_t pool_bytes_in_use();
+/// The most that was in use at once since the last reset.
+std::size_t pool_peak_bytes();
+void pool_reset_peak();
 
 /// Allocator over the pool, for xtensor's containers. Values stay uninitialised.
 template <class T>

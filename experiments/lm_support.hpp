@@ -1,0 +1,115 @@
+// What the language-model experiments share: their common settings, the base model and its tasks,
+// fine-tunings that run side by side, and paired statistics.
+//
+// The reference is a bert-base-cased on GLUE. A model 512 or more wide gets the paper's learning
+// rates; a smaller one, such as the shipped 2 x 128, the rates of LanguageRates, which were chosen
+// on a part of STS-B's and SST-2's training sets (split=tuning), never on the reported split.
+#pragma once
+
+#include <parsimony/experiment.hpp>
+#include <parsimony/finetune.hpp>
+#include <parsimony/metrics.hpp>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "support.hpp"
+
+namespace parsimony::lab {
+
+/// Learning rates: all factors of vanilla and of narrow and full-width Deep LoRA; the inner factors
+/// of compressed Deep LoRA, whose outer ones take gamma times it.
+struct LanguageRates {
+  double all = 1e-4;
+  double inner = 1e-2;
+};
+
+/// Settings that differ between experiments, at preset quick.
+struct LanguageDefaults {
+  std::string task = "stsb";  // "": the experiment has a list of its own
+  index_t seeds = 5;
+  index_t steps = 100;
+  std::string targets = "all-dense";
+};
+/// Declares model, task, seeds, steps, targets, rank, batch, lr, inner_lr, gamma, eps, max_length,
+/// dev_examples and split.
+void declare_language(Config& c, const LanguageDefaults& defaults);
+/// Preset "smoke" (a few steps) or "paper" (the paper's lengths and the whole dev set, with the
+/// given seeds and steps).
+void preset_language(const std::string& name, Config& c, index_t paper_seeds, index_t paper_steps);
+
+/// One fine-tuning, a stage of its run.
+struct LanguageJob {
+  std::string name;
+  const EncodedTask* task = nullptr;
+  FinetuneOptions options;
+  FinetuneObserver observe;
+  /// What is measured on the trained model; keeps its results with the stage.
+  std::function<void(Stage&, Bert<float>&)> after;
+};
+
+class LanguageLab {
+ public:
+  /// Reads the settings and the model's vocabulary. @throws as BaseModel.
+  explicit LanguageLab(Run& run);
+
+  const BaseModel& base() const { return base_; }
+  const LanguageRates& rates() const { return rates_; }
+  std::vector<std::uint64_t> seeds() const;
+
+  /// A task by name, encoded once; dev is what is reported. @throws MissingData.
+  const EncodedTask& task(const std::string& name);
+  /// The task of the settings. Without its data, the generated sentence pairs stand in.
+  const EncodedTask& task();
+  /// "STS-B", or what the run is really on: for titles and captions.
+  std::string task_title() const;
+
+  /// The settings as options of one run; `method` is an adapter method or a form of Deep LoRA:
+  /// "lora", "narrow", "full" or "compressed".
+  FinetuneOptions options(const std::string& method, index_t samples, std::uint64_t seed) const;
+
+  /// Runs the jobs side by side; records in their order.
+  std::vector<const Record*> run(const std::string& label, const std::vector<LanguageJob>& jobs);
+
+  /// Records a claim about the paper's task: "not run" at preset smoke, on a model without
+  /// training, or on another task, with what was measured.
+  void judge(const std::string& id, bool holds, const std::string& measured);
+  /// The same for a claim that any task bears out.
+  void judge_anywhere(const std::string& id, bool holds, const std::string& measured);
+
+ private:
+  Run& run_;
+  BaseModel base_;
+  LanguageRates rates_;
+  std::map<std::string, EncodedTask> tasks_;
+  std::string wanted_, found_, missing_;
+};
+
+/// A comma-separated list. @throws ValueError naming the key if it is empty.
+std::vector<std::string> listed_names(const Config& config, const std::string& key);
+
+/// "+0.0687 (variance 0.0047, t 4.0, wins 18/20)" of a over b.
+std::string paired_text(const std::vector<double>& a, const std::vector<double>& b);
+/// "0.5975 (std 0.1030)", the population's.
+std::string spread_text(const std::vector<double>& values);
+
+/// s_0 = x_0, s_t = w s_{t-1} + (1 - w) x_t.
+std::vector<double> smoothed(const std::vector<double>& x, double weight);
+
+/// Singular values above the largest times max(m, n) times float's epsilon, NumPy's default; for
+/// Deep LoRA 0 where the largest is at most 1e-3 (the spec's section 4.2).
+index_t numerical_rank(const Tensor<float>& spectrum, const Shape& shape, bool deep);
+
+/// Every adapted layer with its adapter, in the model's order.
+std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Bert<float>& model);
+
+/// "layer 1 query" for "bert.encoder.layer.0.attention.self.query".
+std::string short_layer_name(const std::string& name);
+
+/// One column of values as an array for arrays.safetensors, (rows, columns).
+Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows);
+
+}  // namespace parsimony::lab
