@@ -38,19 +38,12 @@ Shape with_last(Shape shape, index_t last) {
   return shape;
 }
 
-/// y = x Wᵀ + b, the bias written first so that the product adds to it.
+/// y = x Wᵀ + b
 template <class T>
 Tensor<T> affine(const Sizes& n, const Tensor<T>& x, const T* weight, const Tensor<T>& bias) {
   Tensor<T> y(with_last(x.shape(), n.out));
-  T* out = y.mutable_data();
-  if (bias.defined()) {
-    const T* b = bias.data();
-    kernels::parallel_for(n.rows, n.out, [=](std::int64_t first, std::int64_t last) {
-      for (std::int64_t r = first; r < last; ++r) std::copy(b, b + n.out, out + r * n.out);
-    });
-  }
-  kernels::gemm(false, true, n.rows, n.out, n.in, T(1), x.data(), n.in, weight, n.in,
-                bias.defined() ? T(1) : T(0), out, n.out);
+  kernels::affine(n.rows, n.out, n.in, x.data(), weight, bias.defined() ? bias.data() : nullptr,
+                  y.mutable_data());
   return y;
 }
 
