@@ -48,12 +48,10 @@ void bert_step(benchmark::State& state, const std::string& method, const std::st
   const Rng rng(1);
   const auto model = random_bert(size);
   if (method != "full") {
-    AdapterOptions options;
-    options.method = method;
-    options.rank = 8;
-    attach_adapters<float>(*model, "all-dense", options, rng.split("adapters"));
+    attach_adapters<float>(*model, "all-dense", AdapterOptions{method}.set("rank", 8),
+                           rng.split("adapters"));
   }
-  AdamW<float> opt(trainable_groups<float>(*model, 1.0), 1e-4);
+  AdamW<float> opt(trainable_groups<float>(*model), 1e-4);
   const Batch batch = random_batch(rng);
   std::uint64_t count = 0;
   const auto step = [&] {

@@ -78,7 +78,8 @@ def measure_here(cases, names, args):
         torch.manual_seed(0)
         seconds, cpu_seconds, iterations = measure(cases[name](), args.blocks, args.min_time)
         benchmarks.append({"name": name, "iterations": iterations, "real_time": 1e6 * seconds,
-                           "cpu_time": 1e6 * cpu_seconds, "time_unit": "us", "threads": args.threads})
+                           "cpu_time": 1e6 * cpu_seconds, "time_unit": "us",
+                           "threads": args.threads})
         print(f"{name:<34}{1e6 * seconds:>14.1f} us {1e6 * cpu_seconds:>14.1f} us CPU  "
               f"{args.threads} thread(s)",
               file=sys.stderr, flush=True)
