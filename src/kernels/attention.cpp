@@ -8,7 +8,6 @@
 #include "kernels/gemm.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/row_sums.hpp"
-#include "kernels/transpose.hpp"
 #include "kernels/vector_math.hpp"
 
 namespace parsimony::kernels {
@@ -26,7 +25,7 @@ std::int64_t used_length(const AttentionShape& s, std::int64_t b) {
 /// A matrix of one thread, grown when needed.
 template <class T>
 T* scratch(int which, std::int64_t size) {
-  thread_local std::vector<T> buffers[4];
+  thread_local std::vector<T> buffers[2];
   auto& buffer = buffers[which];
   if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
   return buffer.data();
@@ -121,13 +120,11 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
       }
       if (h.m == 0) continue;
       T* p = probabilities + item * s.queries * s.length;
-      T* kt = scratch<T>(0, n * s.width);
-      transpose(n, s.width, k + h.kv, ld_kv, kt);
-      T* dropped = dropout.threshold != 0 ? scratch<T>(1, h.m * n) : nullptr;
+      T* dropped = dropout.threshold != 0 ? scratch<T>(0, h.m * n) : nullptr;
       const T* weights = dropped != nullptr ? dropped : p;
       for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
-        gemm(false, false, end - begin, keys, s.width, T(1), q + h.q + begin * ld, ld, kt, n, T(0),
-             p + begin * n, n);
+        gemm(false, true, end - begin, keys, s.width, T(1), q + h.q + begin * ld, ld, k + h.kv,
+             ld_kv, T(0), p + begin * n, n);
         for (std::int64_t i = begin; i < end; ++i) {
           const std::int64_t seen = s.causal ? std::min(n, h.first + i + 1) : n;
           masked_softmax(seen, scale, mask, p + i * n);
@@ -176,15 +173,14 @@ void attention_backward(const AttentionShape& s, const DropoutMask& dropout, con
     }
     if (h.m == 0) return;
     const T* p = probabilities + item * s.queries * s.length;
-    T* weights = scratch<T>(1, h.m * n);
-    T* ds = scratch<T>(2, h.m * n);
-    T* vt = scratch<T>(0, n * s.width);
+    T* weights = scratch<T>(0, h.m * n);
+    T* ds = scratch<T>(1, h.m * n);
     const T beta = adds ? T(1) : T(0);
-    transpose(n, s.width, v + h.kv, ld_kv, vt);
     for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
       const std::int64_t rows = end - begin;
       const T* upstream = dout + h.q + begin * ld;
-      gemm(false, false, rows, keys, s.width, T(1), upstream, ld, vt, n, T(0), ds + begin * n, n);
+      gemm(false, true, rows, keys, s.width, T(1), upstream, ld, v + h.kv, ld_kv, T(0),
+           ds + begin * n, n);
       for (std::int64_t i = begin; i < end; ++i) {
         const T* pr = p + i * n;
         T* wr = weights + i * n;

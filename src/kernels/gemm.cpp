@@ -53,15 +53,15 @@ void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::i
   const int threads = threads_for(m, n, k);
   const Product<T> product{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
   if (gemm_avx512(product, threads)) return;
-  if (omp_in_parallel() != 0) {
-    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    return;
-  }
   if (trans_b && m >= 8 && n >= 8 && k >= 8 && m * n * k < pack_threshold) {
     thread_local std::vector<T> packed;
     packed.resize(static_cast<std::size_t>(n * k));
     transpose(n, k, b, ldb, packed.data());
     threaded(trans_a, false, m, n, k, alpha, a, lda, packed.data(), n, beta, c, ldc);
+    return;
+  }
+  if (omp_in_parallel() != 0) {
+    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     return;
   }
   if (threads == 1) {
