@@ -83,7 +83,7 @@ Command bench_command() {
   c.details =
       "Each time is one training step (forward, backward, update) in steady state; bert_forward is "
       "one evaluation. bert_… are batches of 16 x 128 tokens, adapters of rank 8 on all dense "
-      "layers; base needs 3 GB and some minutes. Beside PyTorch: bench/peers/run_pairs.py.";
+      "layers; base takes minutes. Beside PyTorch: bench/peers/run_pairs.py.";
   c.examples = {"parsimony bench", "parsimony bench 'dmf_step/full' --threads 1",
                 "parsimony bench 'bert_step/deep-lora/(tiny|mini)'",
                 "parsimony bench gemm --json times.json"};
