@@ -31,20 +31,21 @@ inline std::vector<AdapterKind> adapter_kinds() {
   return kinds;
 }
 
-inline AdapterOptions adapter_options_of(const AdapterKind& kind, index_t rank, double eps) {
-  AdapterOptions o;
-  o.method = kind.method;
-  o.rank = rank;
+/// `gamma`: step of the compressed form's outer factors over that of the inner ones.
+inline AdapterOptions adapter_options_of(const AdapterKind& kind, index_t rank, double eps,
+                                         double gamma = 0.1) {
+  AdapterOptions o{kind.method};
+  o.set("rank", rank);
   if (kind.method == "lora") {
-    o.init = kind.init;
-    o.alpha = 3.0 * static_cast<double>(rank);  // a scaling of 3 where there is one
-  } else {
-    o.form = kind.form;
-    o.depth = kind.depth;
-    o.eps = eps;
-    o.wide = kind.wide;
+    o.set("init", kind.init);
+    o.set("alpha", 3.0 * static_cast<double>(rank));  // a scaling of 3 where there is one
+    return o;
   }
-  return o;
+  return o.set("form", kind.form)
+      .set("depth", kind.depth)
+      .set("eps", eps)
+      .set("wide", kind.wide)
+      .set("gamma", gamma);
 }
 
 /// Of a weight; for the compressed form with a random gradient subspace. Streams of `rng` by name.
@@ -69,12 +70,6 @@ std::unique_ptr<Adapter<T>> make_adapter(const AdapterKind& kind, const Tensor<T
   site.rows_are_inputs = rows_are_inputs;
   site.gradient = gradient;
   return method.make(site, options);
-}
-
-/// What trains under a model with such adapters; the slow group's factor is `gamma`.
-template <class T>
-std::vector<ParameterGroup<T>> groups_of(Module<T>& model, double gamma) {
-  return trainable_groups(model, gamma);
 }
 
 }  // namespace parsimony::testing

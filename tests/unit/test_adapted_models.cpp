@@ -100,7 +100,7 @@ TEST_CASE("adapted models: only the adapters train, all of them do", "[adapters]
     // Attaching moves nothing, and where ΔW = 0 not even the loss.
     if (kind.starts_at_zero()) CHECK(std::abs(loss_of(model).item() - loss) < 1e-14);
     CHECK(std::abs(loss_of(model).item() - loss) < 0.05);
-    AdamW<double> optimizer(groups_of(model, 0.1), 1e-2, 0.9, 0.999, 1e-6);
+    AdamW<double> optimizer(trainable_groups(model), 1e-2, 0.9, 0.999, 1e-6);
     for (int step = 0; step < 4; ++step) {
       backward(loss_of(model));
       optimizer.step();
@@ -133,7 +133,7 @@ TEST_CASE("adapted models: the outer factors take gamma times AdamW's step", "[a
   const double rate = 1e-2;
   const double eps = 1e-6;
   Layer model(9, 7);
-  const AdapterOptions options = adapter_options_of(kind, 4, 1e-3);
+  const AdapterOptions options = adapter_options_of(kind, 4, 1e-3, gamma);
   const Tensor<double> x = Rng(5).normal<double>({6, 9});
   const Tensor<double> target = Rng(6).normal<double>({6, 7});
   const auto loss = [&] {
@@ -142,7 +142,7 @@ TEST_CASE("adapted models: the outer factors take gamma times AdamW's step", "[a
   };
   const auto gradients = probe_gradients<double>(model, "dense", options, Rng(2), loss);
   attach_adapters<double>(model, "dense", options, Rng(3), gradients);
-  const auto groups = groups_of<double>(model, gamma);
+  const auto groups = trainable_groups<double>(model);
   REQUIRE(groups.size() == 2);
   CHECK(groups[0].rate_factor == 1);
   CHECK(groups[1].rate_factor == gamma);
@@ -277,7 +277,7 @@ TEST_CASE("adapted models: saved and loaded, the same logits; merged, the same t
     Bert<float> model(small_config(), BertHead::classifier, Rng(1));
     save_bert(model, folder / "base");
     attach(model, kind);
-    AdamW<float> optimizer(groups_of(model, 0.1), 2e-2, 0.9, 0.999, 1e-6);
+    AdamW<float> optimizer(trainable_groups(model), 2e-2, 0.9, 0.999, 1e-6);
     for (int step = 0; step < 3; ++step) {
       backward(loss_of(model));
       optimizer.step();

@@ -240,7 +240,7 @@ TEST_CASE("adapters: factored and materialised application give one result", "[a
 TEST_CASE("adapters: dropout of PEFT's LoRA is on its own input", "[adapters]") {
   const Rng rng(6);
   AdapterOptions o = adapter_options_of(adapter_kinds()[1], 6, 0);
-  o.dropout = 0.5;
+  o.set("adapter_dropout", 0.5);
   AdapterSite<double> site;
   site.weight = rng.split("weight").normal<double>({10, 6});
   site.rng = rng;
