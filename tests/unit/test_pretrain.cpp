@@ -1,5 +1,5 @@
 // What pretraining is made of: packing of text into sequences, masking, and a short run that
-// learns, is deterministic and keeps its held-out part apart.
+// learns and is deterministic.
 #include <parsimony/bert.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
