@@ -429,7 +429,7 @@ TEST_CASE("adapters: O of the compressed form is Haar-distributed", "[adapters][
   double ov = 0;  // (O v_1 · w)², w any unit vector
   double uo = 0;  // (u_1 · O w)²
   double cross = 0;
-  const int draws = 4000;
+  const int draws = 1500;
   const Tensor<double> wm = haar_orthogonal<double>(rng, m, 1);
   const Tensor<double> wn = haar_orthogonal<double>(rng, n, 1);
   for (int i = 0; i < draws; ++i) {

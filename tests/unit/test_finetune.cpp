@@ -1,8 +1,9 @@
-// Fine-tuning on the shipped model: what each method trains and what it leaves alone, the samples
+// Fine-tuning a small model: what each method trains and what it leaves alone, the samples
 // that a run sees, and evaluation that does not depend on its batches.
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/vocabulary.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -57,13 +58,34 @@ struct Outcome {
   double parameters = 0;
 };
 
+/// A language model as pretraining leaves it, without pooler and classifier, that knows the words
+/// of the generated task.
 const BaseModel& base() {
-  static const BaseModel shipped("");
-  return shipped;
+  static const TempFolder folder;
+  static const BaseModel small = [] {
+    WordCounter words;
+    for (const TextExample& e : synthetic_pairs().train) words.add(e.first + " " + e.second);
+    VocabularyOptions v;
+    v.size = 300;
+    const WordPieceTokenizer tokenizer(train_wordpiece(words.words(), v));
+    tokenizer.save(folder.path());
+    BertConfig config;
+    config.vocab_size = tokenizer.size();
+    config.hidden_size = 24;
+    config.num_hidden_layers = 2;
+    config.num_attention_heads = 3;
+    config.intermediate_size = 40;
+    config.max_position_embeddings = 60;
+    config.initializer_range = 0.1;
+    Bert<float> model(config, BertHead::masked_lm, Rng(1));
+    save_bert(model, folder.path());
+    return BaseModel(folder.path());
+  }();
+  return small;
 }
 
 const EncodedTask& pairs() {
-  static const EncodedTask task = encode_task(base(), synthetic_pairs({60, 20, 0}), 40);
+  static const EncodedTask task = encode_task(base(), synthetic_pairs({60, 20, 0}), 60);
   return task;
 }
 
@@ -104,6 +126,7 @@ FinetuneOptions short_run(const std::string& method) {
 TEST_CASE("finetune: what each method trains, and what it leaves to the bit", "[finetune]") {
   for (const std::string method : {"full", "head", "lora", "deep-lora"}) {
     for (const bool train_head : {false, true}) {
+      if (train_head && (method == "full" || method == "head")) continue;
       CAPTURE(method, train_head);
       FinetuneOptions o = short_run(method);
       o.train_head = train_head;
@@ -131,7 +154,7 @@ TEST_CASE("finetune: what each method trains, and what it leaves to the bit", "[
       CHECK(head_moved == (method == "full" || method == "head" || train_head));
       CHECK(rest_moved == (method == "full"));
       CHECK(run.parameters == trained);
-      // The shipped model has neither pooler nor head, so both go with the adapter.
+      // The base has neither pooler nor head, so both go with the adapter.
       CHECK(run.extras == std::vector<std::string>{"bert.pooler.dense.bias",
                                                    "bert.pooler.dense.weight", "classifier.bias",
                                                    "classifier.weight"});
@@ -199,7 +222,7 @@ TEST_CASE("finetune: a task's texts as tokens", "[finetune]") {
   CHECK(shorter.train.dropped > 0);
   for (index_t i = 0; i < shorter.train.size(); ++i) CHECK(shorter.train.length(i) <= limit);
   CHECK(encode_task(base(), splits, 0).train.dropped == 0);
-  CHECK_THROWS_WITH(encode_task(base(), splits, 513), contains("at most 512"));
+  CHECK_THROWS_WITH(encode_task(base(), splits, 61), contains("at most 60"));
   CHECK_THROWS_WITH(encode_task(base(), splits, 4), contains("have more than 4 tokens"));
 }
 

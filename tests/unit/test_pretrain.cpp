@@ -239,7 +239,7 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   o.corpus = {folder / "text"};
   o.out = folder / "one";
   o.vocab_size = 60;
-  o.steps = 30;
+  o.steps = 25;
   o.batch = 8;
   o.length = 16;
   o.learning_rate = 3e-3;
@@ -259,13 +259,16 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   const WordPieceTokenizer tokenizer = WordPieceTokenizer::load(one.model);
   CHECK(tokenizer.size() == model->config().vocab_size);
 
+  o.steps = 4;
   o.out = folder / "two";
   const PretrainResult two = pretrain(o);
-  CHECK(two.loss == one.loss);
-  CHECK(read_file(one.model + "/model.safetensors") == read_file(two.model + "/model.safetensors"));
   o.out = folder / "three";
+  const PretrainResult three = pretrain(o);
+  CHECK(three.loss == two.loss);
+  CHECK(read_file(three.model + "/model.safetensors") ==
+        read_file(two.model + "/model.safetensors"));
   o.seed = 1;
-  CHECK(pretrain(o).loss != one.loss);
+  CHECK(pretrain(o).loss != two.loss);
 
   // What is wrong is said before anything is written.
   o.out = folder / "four";
