@@ -141,8 +141,10 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
 AdapterFolder read_adapter_config(const std::string& folder) {
   const std::string path = (fs::path(folder) / "adapter_config.json").string();
   Json json;
+  const std::string text = read_file(path);
+  check_json_depth(path, text);
   try {
-    json = Json::parse(read_file(path));
+    json = Json::parse(text);
   } catch (const Json::exception& e) {
     throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
   }
@@ -249,6 +251,11 @@ template <class T>
 AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
   const AdapterFolder found = read_adapter_config(folder);
   const std::string file = (fs::path(folder) / weights_file).string();
+  if (!fs::exists(file) && fs::exists(fs::path(folder) / "adapter_model.bin")) {
+    throw InputError(
+        fmt::format("'{}' has adapter_model.bin but no {}; a pickle can run code and is not read",
+                    folder, weights_file));
+  }
   TensorMap stored = load_safetensors(file);
   attach_as_configured(model, folder, found);
   if (found.adapted) {

@@ -69,12 +69,9 @@ class Reader {
 };
 
 Json parse(const std::string& text, const std::string& path) {
-  constexpr int deepest = 32;  // deeper than any config; the parser would recurse through it
+  check_json_depth(path, text);
   try {
-    return Json::parse(text, [&](int depth, Json::parse_event_t, Json&) {
-      if (depth <= deepest) return true;
-      throw InputError(fmt::format("'{}': nested deeper than {} levels", path, deepest));
-    });
+    return Json::parse(text);
   } catch (const Json::exception& e) {
     throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
   }
@@ -103,7 +100,9 @@ void read_labels(const Json& json, const Reader& read, BertConfig& c) {
   if (!json.contains("label2id") || !json["label2id"].is_object()) return;
   for (std::size_t i = 0; i < c.labels.size(); ++i) {
     const auto back = json["label2id"].find(c.labels[i]);
-    if (back != json["label2id"].end() && *back != i) {
+    if (back == json["label2id"].end()) continue;
+    const bool number = back->is_number_unsigned() && *back < c.labels.size();
+    if (!number || c.labels[back->get<std::size_t>()] != c.labels[i]) {
       read.fail(
           fmt::format("id2label has '{}' as {}, but label2id as {}", c.labels[i], i, back->dump()));
     }

@@ -84,7 +84,9 @@ void save_task(const TextTask& task, const std::string& folder) {
 TextTask read_task(const std::string& folder) {
   const std::string path = task_path(folder);
   try {
-    const Json json = Json::parse(read_file(path));
+    const std::string text = read_file(path);
+    check_json_depth(path, text);
+    const Json json = Json::parse(text);
     TextTask task;
     task.name = json.at("task").get<std::string>();
     task.pair = json.at("pair").get<bool>();

@@ -36,6 +36,15 @@ std::string model_folder(const std::string& given) {
 std::string folder_of(const std::string& model) {
   if (model.empty()) return shipped_model();
   if (is_scratch(model)) return "";
+  if (fs::is_regular_file(model)) {
+    const std::string end = fs::path(model).extension().string();
+    const bool pickle = end == ".bin" || end == ".pt" || end == ".pth" || end == ".pkl";
+    throw InputError(fmt::format(
+        "'{}': expected a model folder; got a file{}", model,
+        pickle ? ": a pickle can run code and is not read. Load it with transformers and call "
+                 "save_pretrained(folder, safe_serialization=True)"
+               : "; name the folder that it is in"));
+  }
   if (!fs::is_directory(model)) {
     throw InputError(
         fmt::format("'{}': expected a model folder with config.json, "

@@ -14,6 +14,8 @@ using namespace parsimony;
 
 TEST_CASE("fuzz: the seeds") {
   const std::vector<std::pair<std::string, void (*)(fuzz::Input)>> targets = {
+      {"config", fuzz::config},
+      {"safetensors", fuzz::safetensors},
       {"tables", fuzz::tables},
       {"tokenizer", fuzz::tokenizer},
   };
