@@ -23,7 +23,6 @@ int run(Settings& s) {
   apply_threads(s.threads);
   install_interrupt_handler();
   const PretrainResult r = pretrain(s.pretrain);
-  if (r.model.empty()) return 0;  // finished before; the run has said so
   if (s.json) {
     fmt::print("{}\n", nlohmann::ordered_json{{"held_out_loss", r.loss},
                                               {"held_out_accuracy", r.accuracy},
