@@ -414,8 +414,7 @@ std::vector<PeftUpdate> peft_updates(const PeftFolder& folder) {
     if (a.rank() != 2 || b.rank() != 2 || a.dim(0) != b.dim(1)) {
       refuse(fmt::format("lora_A {} and lora_B {} do not fit", a.shape().str(), b.shape().str()));
     }
-    const WeightUpdate<float> u{
-        Var<float>(scale(b, folder.config.scale_of(module))), Var<float>(a), {}};
+    const LoraPair<float> scaled{a, scale(b, folder.config.scale_of(module))};
     PeftUpdate update{module, Shape{b.dim(0), a.dim(1)}, a.dim(0), {}};
     update.spectrum = svd_of(scaled).s;
     if (pair.embedding) update.shape = Shape{a.dim(1), b.dim(0)};

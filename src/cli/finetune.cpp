@@ -32,7 +32,7 @@ struct Settings {
   std::string model, out, seeds;
   bool no_replacement = false, spectra = false;
   index_t spectra_every = 0;
-  bool resume = false, json = false, quiet = false;
+  bool resume = false, keep_checkpoint = false, json = false, quiet = false;
   double checkpoint_seconds = 20;
   int threads = threads_unset;
 };
@@ -78,16 +78,16 @@ class FinetuneJob : public Experiment {
   }
 
   void run(Run& run) const override {
-    // What an earlier run left must not be taken for this one's.
-    for (const char* made : {"adapter", "model", "result.json", "ranks.csv"}) {
-      fs::remove_all(fs::path(run.folder()) / made);
-    }
     FinetuneOptions o = s_.finetune;
     o.seed = run.seed();
     run.say(fmt::format("{}: {} training and {} dev examples ({} and {} too long)", task_.task.name,
                         task_.train.size(), task_.dev.size(), task_.train.dropped,
                         task_.dev.dropped));
     const Record& record = run.stage("finetune", [&](Stage& stage) {
+      // What an earlier run left must not be taken for this one's.
+      for (const char* made : {"adapter", "model", "result.json", "ranks.csv"}) {
+        fs::remove_all(fs::path(run.folder()) / made);
+      }
       Spectra spectra(base_, task_.task, o);
       const Finetuned trained =
           finetune(stage, base_, task_, o, [&](index_t step, Bert<float>& model) {
@@ -190,6 +190,7 @@ int run_one(const Settings& s) {
   run.out = folder.parent_path().string();
   run.seed = s.finetune.seed;
   run.resume = s.resume;
+  run.keep_checkpoint = s.keep_checkpoint;
   run.quiet = s.quiet;
   run.checkpoint_seconds = s.checkpoint_seconds;
   install_interrupt_handler();
@@ -286,6 +287,7 @@ Command finetune_command() {
       {"--seeds", "LIST", "several seeds, such as 0-4 or 1,5,7", &s->seeds},
       {"--head-seed", "N", "of a fresh head, the same for every seed (0)", &o.head_seed},
       {"--resume", "", "go on with the run in OUT", &s->resume},
+      {"--keep", "", "keep the checkpoint of a run that is done", &s->keep_checkpoint},
       {"--checkpoint-seconds", "S", "time between checkpoints (20)", &s->checkpoint_seconds},
       threads_option(&s->threads),
       json_option(&s->json),

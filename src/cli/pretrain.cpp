@@ -77,6 +77,7 @@ Command pretrain_command() {
       {"--format", "F", "of the saved weights: f32, f16 or bf16 (f32)", &o.format},
       {"--seed", "N", "seed (0)", &o.seed},
       {"--resume", "", "go on with the run in DIR", &o.resume},
+      {"--keep", "", "keep the checkpoint of a run that is done", &o.keep_checkpoint},
       {"--checkpoint-seconds", "S", "time between checkpoints (60)", &o.checkpoint_seconds},
       threads_option(&s->threads),
       json_option(&s->json),

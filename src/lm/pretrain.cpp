@@ -102,10 +102,6 @@ class PretrainJob : public Experiment {
   }
 
   void run(Run& run) const override {
-    // What an earlier run left must not be taken for this one's.
-    for (const char* made : {"model", "result.json"}) {
-      fs::remove_all(fs::path(run.folder()) / made);
-    }
     const Rng rng = run.rng();
     BertConfig config = BertConfig::sized(o_.size, tokenizer_.size());
     config.max_position_embeddings = std::max<index_t>(config.max_position_embeddings, o_.length);
@@ -129,6 +125,10 @@ class PretrainJob : public Experiment {
     const LinearSchedule schedule{static_cast<index_t>(o_.warmup * static_cast<double>(o_.steps)),
                                   o_.steps, 0.0};
     const Record& record = run.stage("pretrain", [&](Stage& stage) {
+      // What an earlier run left must not be taken for this one's.
+      for (const char* made : {"model", "result.json"}) {
+        fs::remove_all(fs::path(run.folder()) / made);
+      }
       stage.track(model.named_parameters());
       for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
       stage.track("steps", optimizer.counter());
@@ -168,9 +168,10 @@ class PretrainJob : public Experiment {
         optimizer.step();
         return Stage::go_on;
       });
+      // Inside the stage: a stage that is done keeps its rows, not the weights.
+      save_model(model, run.folder() + "/model");
     });
 
-    save_model(model, run.folder() + "/model");
     write_file_atomically(
         result_path_,
         nlohmann::ordered_json{{"held_out_loss", record.last("held_out_loss")},
@@ -264,6 +265,7 @@ PretrainResult pretrain(const PretrainOptions& options) {
   run.out = folder.parent_path().string();
   run.seed = options.seed;
   run.resume = options.resume;
+  run.keep_checkpoint = options.keep_checkpoint;
   run.quiet = options.quiet;
   run.checkpoint_seconds = options.checkpoint_seconds;
   run_experiment(PretrainJob(options, tokenizer, corpus, folder), run);

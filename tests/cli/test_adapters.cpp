@@ -394,7 +394,7 @@ TEST_CASE("inspect: models, adapters and files") {
   const json a = json::parse(done({"inspect", folder / "run", "--json"}).out);
   CHECK(a["kind"] == "adapter");
   CHECK(a["format"] == "native");
-  CHECK(a["form"] == "full");
+  CHECK(a["options"]["form"] == "full");
   CHECK(a["labels"] == json({"other", "same"}));
   CHECK(a["adapter_parameters"] == 4 * 3 * 128 * 128);
   CHECK(a["weights"]["dtypes"]["F32"] == a["weights"]["parameters"]);
