@@ -23,7 +23,7 @@ namespace parsimony {
 class BaseModel {
  public:
   /// A model folder (or a pretraining run's, whose model/ is taken), "scratch:tiny" and so on for
-  /// fresh weights with the shipped vocabulary, or "" for the model that is shipped.
+  /// fresh weights with the shipped vocabulary, or "" (or "tiny-en") for the model that is shipped.
   /// @throws InputError if there is no such folder or it is no BERT.
   explicit BaseModel(const std::string& model);
 
@@ -47,6 +47,8 @@ class BaseModel {
   WordPieceTokenizer tokenizer_;
 };
 
+/// The name that the shipped model can be asked for by, where no folder has it.
+constexpr const char* shipped_name = "tiny-en";
 /// The folder of the model that is shipped. @throws InputError if it is not installed.
 std::string shipped_model();
 

@@ -24,6 +24,7 @@
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/optim.hpp>
+#include <parsimony/peft.hpp>
 #include <parsimony/pretrain.hpp>
 #include <parsimony/ratings.hpp>
 #include <parsimony/report.hpp>

@@ -67,6 +67,9 @@ Command pretrain_command();
 Command finetune_command();
 Command evaluate_command();
 Command predict_command();
+Command merge_command();
+Command export_command();
+Command inspect_command();
 Command bench_command();
 Command doctor_command();
 

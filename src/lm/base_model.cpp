@@ -34,7 +34,9 @@ std::string model_folder(const std::string& given) {
 }
 
 std::string folder_of(const std::string& model) {
-  if (model.empty()) return shipped_model();
+  if (model.empty() || (model == shipped_name && !fs::is_directory(model))) {
+    return shipped_model();
+  }
   if (is_scratch(model)) return "";
   if (fs::is_regular_file(model)) {
     const std::string end = fs::path(model).extension().string();
@@ -100,7 +102,7 @@ std::string shipped_model() {
 }
 
 BaseModel::BaseModel(const std::string& model)
-    : name_(model.empty() ? "tiny-en" : model),
+    : name_(model.empty() ? shipped_name : model),
       folder_(folder_of(model)),
       tokenizer_(WordPieceTokenizer::load(folder_.empty() ? shipped_model() : folder_)) {
   config_ = config_of(model, folder_, tokenizer_);

@@ -2,6 +2,7 @@
 #include <parsimony/batching.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
+#include <parsimony/files.hpp>
 #include <parsimony/metrics.hpp>
 #include <parsimony/optim.hpp>
 #include <parsimony/pretrain.hpp>
@@ -13,6 +14,7 @@
 #include <filesystem>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 namespace parsimony {
 
@@ -64,8 +66,12 @@ std::vector<ParameterGroup<T>> groups_of(const Bert<T>& model, double weight_dec
 class PretrainJob : public Experiment {
  public:
   PretrainJob(const PretrainOptions& o, const WordPieceTokenizer& tokenizer,
-              const PackedCorpus& corpus, std::string name, PretrainResult& result)
-      : o_(o), tokenizer_(tokenizer), corpus_(corpus), name_(std::move(name)), result_(result) {}
+              const PackedCorpus& corpus, const fs::path& folder)
+      : o_(o),
+        tokenizer_(tokenizer),
+        corpus_(corpus),
+        name_(folder.filename().string()),
+        result_path_((folder / "result.json").string()) {}
 
   ExperimentInfo info() const override {
     return {name_, "masked-language-model pretraining", "Devlin et al. 2019", {}};
@@ -119,6 +125,10 @@ class PretrainJob : public Experiment {
     const LinearSchedule schedule{static_cast<index_t>(o_.warmup * static_cast<double>(o_.steps)),
                                   o_.steps, 0.0};
     const Record& record = run.stage("pretrain", [&](Stage& stage) {
+      // What an earlier run left must not be taken for this one's.
+      for (const char* made : {"model", "result.json"}) {
+        fs::remove_all(fs::path(run.folder()) / made);
+      }
       stage.track(model.named_parameters());
       for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
       stage.track("steps", optimizer.counter());
@@ -158,23 +168,33 @@ class PretrainJob : public Experiment {
         optimizer.step();
         return Stage::go_on;
       });
+      // Inside the stage: a stage that is done keeps its rows, not the weights.
+      save_model(model, run.folder() + "/model");
     });
 
-    result_.loss = record.last("held_out_loss");
-    result_.accuracy = record.last("held_out_accuracy");
-    result_.tokens_per_second = record.last("tokens_per_second");
-    result_.model = run.folder() + "/model";
-    save_bert(model, result_.model, float_format(o_.format));
-    // Fine-tuning wants its dropout, whatever pretraining had.
-    BertConfig saved = model.config();
-    saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
-    saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
-    save_bert_config(saved, result_.model + "/config.json");
-    tokenizer_.save(result_.model);
+    write_file_atomically(
+        result_path_,
+        nlohmann::ordered_json{{"held_out_loss", record.last("held_out_loss")},
+                               {"held_out_accuracy", record.last("held_out_accuracy")},
+                               {"tokens_per_second", record.last("tokens_per_second")}}
+                .dump(2) +
+            "\n");
     run.figure(curve(record));
   }
 
  private:
+  /// config.json last: without it a folder that a full disk cut short is no model.
+  void save_model(Bert<T>& model, const std::string& folder) const {
+    make_folders(folder);
+    tokenizer_.save(folder);
+    save_bert(model, folder, float_format(o_.format));
+    // Fine-tuning wants its dropout, whatever pretraining had.
+    BertConfig saved = model.config();
+    saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
+    saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
+    save_bert_config(saved, folder + "/config.json");
+  }
+
   static Figure curve(const Record& record) {
     Figure f;
     f.name = "loss";
@@ -197,8 +217,7 @@ class PretrainJob : public Experiment {
   const PretrainOptions& o_;
   const WordPieceTokenizer& tokenizer_;
   const PackedCorpus& corpus_;
-  std::string name_;
-  PretrainResult& result_;
+  std::string name_, result_path_;
 };
 
 void check(const PretrainOptions& o) {
@@ -240,17 +259,19 @@ PretrainResult pretrain(const PretrainOptions& options) {
         "corpus: expected text for at least two sequences of {} tokens, one of them held out",
         options.length));
   }
-  PretrainResult result;
   const fs::path out = fs::absolute(options.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   RunOptions run;
   run.out = folder.parent_path().string();
   run.seed = options.seed;
   run.resume = options.resume;
+  run.keep_checkpoint = options.keep_checkpoint;
   run.quiet = options.quiet;
   run.checkpoint_seconds = options.checkpoint_seconds;
-  run_experiment(PretrainJob(options, tokenizer, corpus, folder.filename().string(), result), run);
-  return result;
+  run_experiment(PretrainJob(options, tokenizer, corpus, folder), run);
+  const auto json = nlohmann::json::parse(read_file((folder / "result.json").string()));
+  return {json.at("held_out_loss").get<double>(), json.at("held_out_accuracy").get<double>(),
+          json.at("tokens_per_second").get<double>(), (folder / "model").string()};
 }
 
 }  // namespace parsimony

@@ -31,7 +31,8 @@ TEST_CASE("cli: help on everything, with examples") {
   CHECK(top.code == 0);
   CHECK_THAT(top.out, contains("Examples:"));
   for (const char* command :
-       {"run", "list", "show", "report", "complete", "tokenize", "bench", "doctor"}) {
+       {"run", "list", "show", "report", "complete", "tokenize", "pretrain", "finetune", "evaluate",
+        "predict", "merge", "export", "inspect", "bench", "doctor"}) {
     CHECK_THAT(top.out, contains(command));
     const Outcome o = probe({command, "--help"});
     CHECK(o.code == 0);
