@@ -33,7 +33,7 @@ class NarrowVsCompressed : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 100, "all-dense"});
+    declare_language(c, {"stsb", 5, 80, "all-dense"});
     c.declare("samples", index_t{16}, "training examples, with replacement");
     c.declare("eval_every", index_t{20}, "steps between evaluations");
   }
@@ -117,6 +117,7 @@ void NarrowVsCompressed::run(Run& run) const {
   for (const auto& [form, label] : forms) {
     for (const std::uint64_t seed : seeds) {
       FinetuneOptions o = lab.options(form, c.integer("samples", 1, 1 << 30), seed);
+      if (form == std::string("full")) o.learning_rate = lab.rates().all;
       o.eval_every = c.integer("eval_every", 1, 1 << 30);
       jobs.push_back({std::string(form) + " seed" + std::to_string(seed), &task, o, {}, {}});
     }

@@ -31,7 +31,7 @@ class RankHistogram : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 1, 100, "all-dense"});
+    declare_language(c, {"stsb", 1, 200, "all-dense"});
     c.declare("samples", index_t{256}, "training examples, with replacement");
     c.declare("form", std::string("full"), "of Deep LoRA: narrow, full or compressed");
   }
