@@ -42,6 +42,7 @@ class NarrowVsCompressed : public Experiment {
     preset_language(name, c, 10, 200);
     if (name == "smoke") {
       c.preset("samples", index_t{8});
+      c.preset("targets", std::string("attention-mlp"));
       c.preset("steps", index_t{4});
       c.preset("eval_every", index_t{2});
     }

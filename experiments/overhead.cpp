@@ -5,6 +5,7 @@
 #include <parsimony/optim.hpp>
 
 #include <chrono>
+#include <limits>
 
 #include "lm_support.hpp"
 #include "trials.hpp"
@@ -153,33 +154,42 @@ void measure_sizes(Stage& stage, const BaseModel& base, const Config& c) {
     trainer.step();
     reset_peak_tensor_memory();
     trainer.step();
-    stage.keep("memory." + method, static_cast<double>(peak_tensor_memory()) - before);
-    stage.keep("parameters." + method, static_cast<double>(trainer.model().parameter_count()));
+    const double memory = static_cast<double>(peak_tensor_memory()) - before;
+    const auto parameters = static_cast<double>(trainer.model().parameter_count());
+    stage.keep("memory." + method, memory);
+    stage.keep("parameters." + method, parameters);
     index_t counted = 0;
     for (const auto& [name, adapter] : adapters_of(trainer.model())) {
       const Shape& shape = adapter->shape();
       counted += adapter_size(method, shape[0], shape[1], c.integer("rank"));
     }
     stage.keep("counted." + method, static_cast<double>(counted));
+    stage.log(0,
+              {{method + "_parameters", parameters}, {method + "_memory_mib", memory / 1048576.0}});
   }
 }
 
-/// Steps of every method in turn, so that what else the machine does meets all of them.
+/// The shortest step of every method; they take turns, so that what else the machine does meets all
+/// of them. Kept as scalars: metrics.csv has what is the same at every run.
 void measure_times(Stage& stage, const BaseModel& base, const Config& c) {
   std::vector<std::unique_ptr<Trainer>> trainers;
-  for (const auto& [method, label] : methods) {
-    trainers.push_back(std::make_unique<Trainer>(base, method, c));
-    trainers.back()->step();  // memory is mapped, caches are warm
+  std::vector<double> shortest(methods.size(), std::numeric_limits<double>::infinity());
+  for (std::size_t i = 0; i < methods.size(); ++i) {
+    trainers.push_back(std::make_unique<Trainer>(base, methods[i].first, c));
+    trainers[i]->step();  // memory is mapped, caches are warm
+    stage.track("shortest." + methods[i].first, shortest[i]);
   }
-  stage.loop(c.integer("repeats", 1, 1 << 20), [&](index_t step) {
-    if (step == c.integer("repeats")) return Stage::stop;
-    std::vector<std::pair<std::string, double>> row;
+  const index_t repeats = c.integer("repeats", 1, 1 << 20);
+  stage.loop(repeats, [&](index_t step) {
+    if (step == repeats) return Stage::stop;
     for (std::size_t i = 0; i < trainers.size(); ++i) {
-      row.emplace_back(methods[i].first + "_ms", trainers[i]->step());
+      shortest[i] = std::min(shortest[i], trainers[i]->step());
     }
-    stage.log(step, row);
     return Stage::go_on;
   });
+  for (std::size_t i = 0; i < methods.size(); ++i) {
+    stage.keep("shortest." + methods[i].first, shortest[i]);
+  }
 }
 
 std::string percent(double value, double base) { return number(100 * (value / base - 1)) + " %"; }
@@ -192,8 +202,7 @@ void Overhead::run(Run& run) const {
 
   std::vector<double> fastest, memory;
   for (const auto& [method, label] : methods) {
-    const std::vector<double> ms = times.series(method + "_ms");
-    fastest.push_back(*std::min_element(ms.begin(), ms.end()));
+    fastest.push_back(times.scalar("shortest." + method));
     memory.push_back(sizes.scalar("memory." + method) / 1048576.0);
   }
 
@@ -229,14 +238,13 @@ void Overhead::run(Run& run) const {
   run.claim("A9b", memory[1] <= 1.02 * memory[0],
             base.name() + ": " + number(memory[0]) + " MiB against " + number(memory[1]) +
                 " MiB, " + percent(memory[1], memory[0]));
-  run.array("step_ms", as_matrix({fastest}));
   run.array("memory_mib", as_matrix({memory}));
   run.array_note("methods", "lora,narrow,compressed");
 
   Figure f;
   f.name = "overhead";
   f.title = "Cost of a training step: " + base.name();
-  f.caption = "Time of the shortest of " + std::to_string(times.rows().size()) +
+  f.caption = "Time of the shortest of " + std::to_string(times.last_step()) +
               " steps, and the largest memory of tensors in a step: batch " +
               std::to_string(c.integer("batch")) + " x " + std::to_string(c.integer("length")) +
               " tokens, rank " + std::to_string(c.integer("rank")) + ".";
