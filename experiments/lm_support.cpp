@@ -159,11 +159,13 @@ FinetuneOptions LanguageLab::options(const std::string& method, index_t samples,
   const Config& c = run_.config();
   FinetuneOptions o;
   o.method = method == "lora" ? "lora" : "deep-lora";
-  if (method != "lora") o.adapter.form = method;
-  o.adapter.rank = c.integer("rank", 1, 1 << 20);
-  o.adapter.eps = c.real("eps", 1e-12, 1e3);
-  const double gamma = c.real("gamma", 0, 1e6);
-  o.adapter.gamma = gamma > 0 ? gamma : rates_.all / rates_.inner;
+  o.adapter.set("rank", c.integer("rank", 1, 1 << 20));
+  if (method != "lora") {
+    const double gamma = c.real("gamma", 0, 1e6);
+    o.adapter.set("form", method)
+        .set("eps", c.real("eps", 1e-12, 1e3))
+        .set("gamma", gamma > 0 ? gamma : rates_.all / rates_.inner);
+  }
   o.targets = c.text("targets");
   o.samples = samples;
   o.steps = c.integer("steps", 1, 1 << 30);

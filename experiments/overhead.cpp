@@ -109,8 +109,8 @@ class Trainer {
     for (index_t i = 0; i < batch * length; ++i) ids[i] = draw.below(base.config().vocab_size);
     AdapterOptions options;
     options.method = method == "lora" ? "lora" : "deep-lora";
-    if (method != "lora") options.form = method;
-    options.rank = c.integer("rank", 1, 1 << 20);
+    if (method != "lora") options.set("form", method);
+    options.set("rank", c.integer("rank", 1, 1 << 20));
     const std::string& targets = c.text("targets");
     const auto gradients =
         probe_gradients<float>(*model_, targets, options, rng_.split("probe"), [&] {
@@ -118,8 +118,7 @@ class Trainer {
           return loss(pass);
         });
     attach_adapters<float>(*model_, targets, options, rng_.split("adapters"), gradients);
-    optimizer_ = std::make_unique<AdamW<float>>(trainable_groups(*model_, options.gamma), 1e-4, 0.9,
-                                                0.999, 1e-6);
+    optimizer_ = std::make_unique<AdamW<float>>(trainable_groups(*model_), 1e-4, 0.9, 0.999, 1e-6);
   }
 
   /// One update with dropout. @return milliseconds

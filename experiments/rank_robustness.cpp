@@ -97,7 +97,7 @@ void RankRobustness::run(Run& run) const {
     for (const index_t rank : ranks) {
       for (const std::uint64_t seed : seeds) {
         FinetuneOptions o = lab.options(method, samples, seed);
-        o.adapter.rank = rank;
+        o.adapter.set("rank", rank);
         jobs.push_back({(method == "lora" ? "vanilla r" : "deep r") + std::to_string(rank) +
                             " seed" + std::to_string(seed),
                         &task,
