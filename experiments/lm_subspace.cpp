@@ -37,11 +37,11 @@ class LmSubspace : public Experiment {
 
   void declare(Config& c) const override {
     // What the shipped base can learn; on STS-B it learns the mean of the labels.
-    declare_language(c, {"sst2", 1, 700, "attention-mlp"});
-    c.declare("samples", index_t{0}, "training examples; 0: all of train");
+    declare_language(c, {"sst2", 1, 400, "attention-mlp"});
+    c.declare("samples", index_t{128}, "training examples, with replacement; 0: all of train");
     c.declare("decay_ratio", 0.1, "the learning rate falls linearly to this much of itself");
     c.declare("directions", index_t{8}, "dimension of the leading subspaces");
-    c.declare("snapshots", std::vector<index_t>{0, 1, 5, 10, 20, 35, 70, 150, 350, 500},
+    c.declare("snapshots", std::vector<index_t>{0, 1, 5, 10, 20, 40, 80, 200, 300},
               "steps at which updates are looked at, besides the last");
     c.declare("filter_step", index_t{10}, "the paper's figure drops layers whose alignment ...");
     c.declare("filter", 0.5, "... at this step is at most this");
@@ -56,6 +56,7 @@ class LmSubspace : public Experiment {
       c.preset("filter_step", index_t{1});
     } else if (name == "paper") {
       c.preset("task", std::string("stsb"));
+      c.preset("samples", index_t{0});
       c.preset("snapshots", std::vector<index_t>{0, 1, 10, 20, 30, 100, 500, 1000, 1500});
       c.preset("filter_step", index_t{30});
     }

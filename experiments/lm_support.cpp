@@ -13,7 +13,7 @@ namespace {
 
 /// From this width on a model gets the paper's rates.
 constexpr index_t paper_width = 512;
-constexpr LanguageRates small_rates{2e-3, 5e-4, 2e-2};
+constexpr LanguageRates small_rates{2e-3, 1e-3, 2e-2};
 
 LanguageRates rates_for(const Config& c, const BertConfig& model) {
   LanguageRates rates = model.hidden_size >= paper_width ? LanguageRates() : small_rates;
@@ -273,6 +273,31 @@ double constant_loss(const EncodedTask& task) {
     entropy -= share * std::log(share);
   }
   return entropy;
+}
+
+std::string metric_label(const EncodedTask& task) {
+  if (task.task.metric == "pearson") return "Pearson's r on dev";
+  if (task.task.metric == "matthews") return "Matthews' correlation on dev";
+  return task.task.metric + " on dev";
+}
+
+std::vector<std::string> as_names(const std::vector<index_t>& values) {
+  std::vector<std::string> names;
+  for (const index_t value : values) names.push_back(std::to_string(value));
+  return names;
+}
+
+void half_band(Panel& panel, const std::string& label,
+               const std::vector<std::vector<double>>& values) {
+  std::vector<double> x, mean, low, high;
+  for (const auto& row : values) {
+    const Spread s = spread(row);
+    x.push_back(static_cast<double>(x.size()));
+    mean.push_back(s.mean);
+    low.push_back(s.mean - s.population_std / 2);
+    high.push_back(s.mean + s.population_std / 2);
+  }
+  panel.band(label, x, mean, low, high);
 }
 
 Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows) {

@@ -20,7 +20,7 @@
 
 namespace parsimony::lab {
 
-/// Learning rates: of vanilla LoRA and narrow Deep LoRA; of full-width Deep LoRA on many examples;
+/// Learning rates: of vanilla LoRA and narrow Deep LoRA; of full-width Deep LoRA;
 /// of the inner factors of compressed Deep LoRA, whose outer ones take `all` unless gamma is set.
 struct LanguageRates {
   double all = 1e-4;
@@ -109,6 +109,16 @@ std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Bert<floa
 
 /// The loss of the best constant answer: the variance of the labels, or their entropy.
 double constant_loss(const EncodedTask& task);
+
+/// A metric's name for an axis: "Pearson's r".
+std::string metric_label(const EncodedTask& task);
+
+/// Numbers as names of categories.
+std::vector<std::string> as_names(const std::vector<index_t>& values);
+
+/// Mean and half a population standard deviation each way, as in the paper's figures; x = 0, 1, ...
+void half_band(Panel& panel, const std::string& label,
+               const std::vector<std::vector<double>>& values);
 
 /// Values as an array for arrays.safetensors, (rows, columns).
 Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows);

@@ -114,33 +114,49 @@ const Variant& best(const std::vector<Variant>& all, const std::string& family) 
 }
 
 void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
-          const std::vector<Variant>& all) {
+          const std::vector<double>& factors, const std::vector<Variant>& all) {
   Figure f;
   f.name = "controls";
   f.title = "Controls: " + lab.task_title();
-  f.caption = "Mean " + task.task.metric +
-              " on dev, and training loss over the last fifth of the "
-              "steps; bars of one standard deviation. x: learning rate over the common one; qv: "
-              "adapters on queries and values only.";
-  for (const bool loss : {false, true}) {
+  f.caption =
+      "Vanilla LoRA as the paper's baseline and as in PEFT over learning rates, in units of the "
+      "common one, with Deep LoRA at the common rate as a line; means over seeds, bands half a "
+      "standard deviation each way. Right: adapters on queries and values (qv), vanilla at 5 times "
+      "the rate, and PEFT's at the large rank; bars of one standard deviation.";
+  const Variant& deep = all.front();
+  std::vector<std::string> names;
+  for (const double factor : factors) names.push_back(number(factor));
+  for (const bool right : {false, true}) {
     Panel& p = f.panel();
-    p.y_label = loss ? "training loss" : task.task.metric + " on dev";
-    p.legend = Panel::none;
-    std::vector<double> x, mean, low, high;
-    for (const Variant& v : all) {
-      p.categories.push_back(v.name);
-      const Spread s = spread(loss ? v.loss : v.score);
-      x.push_back(static_cast<double>(x.size()));
-      mean.push_back(s.mean);
-      low.push_back(s.mean - s.population_std);
-      high.push_back(s.mean + s.population_std);
+    p.x_label = "learning rate";
+    p.y_label = right ? "training loss" : metric_label(task);
+    p.categories = names;
+    for (const std::string family : {"vanilla", "peft"}) {
+      std::vector<std::vector<double>> values;
+      for (const std::string& name : names) {
+        const Variant& v = named(all, family + " x" + name);
+        values.push_back(right ? v.loss : v.score);
+      }
+      half_band(p, family == "peft" ? "α/r, as in PEFT" : "vanilla LoRA", values);
     }
-    Series& bars = p.bars("", x, mean);
-    bars.low = low;
-    bars.high = high;
-    bars.color = loss ? 1 : 0;
+    p.horizontal(mean_of(right ? deep.loss : deep.score), "Deep LoRA");
   }
-  f.columns = 1;
+  Panel& others = f.panel();
+  others.y_label = metric_label(task);
+  others.legend = Panel::none;
+  std::vector<double> x, mean, low, high;
+  for (const Variant& v : all) {
+    if (v.name.find(" x") != std::string::npos && v.name != "vanilla qv x5") continue;
+    others.categories.push_back(v.name == "vanilla qv x5" ? "vanilla qv" : v.name);
+    const Spread s = spread(v.score);
+    x.push_back(static_cast<double>(x.size()));
+    mean.push_back(s.mean);
+    low.push_back(s.mean - s.population_std);
+    high.push_back(s.mean + s.population_std);
+  }
+  Series& bars = others.bars("", x, mean);
+  bars.low = low;
+  bars.high = high;
   run.figure(f);
 }
 
@@ -195,7 +211,7 @@ void LoraControls::run(Run& run) const {
     run.array("score." + v.name, as_matrix({v.score}));
     run.array("train_loss." + v.name, as_matrix({v.loss}));
   }
-  draw(run, lab, task, all);
+  draw(run, lab, task, c.reals("factors"), all);
 }
 
 }  // namespace

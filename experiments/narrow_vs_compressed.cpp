@@ -96,7 +96,7 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
     p.x_label = "step";
     p.y_label = which == 0   ? "training loss"
                 : which == 1 ? "training loss, EMA .99"
-                             : task.task.metric + " on dev";
+                             : metric_label(task);
     for (std::size_t i = 0; i < forms.size(); ++i) {
       const Curves& c = all[i];
       const std::string label = which == 2 || which == 0 ? forms[i].second : "";

@@ -68,18 +68,10 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
   for (const bool right : {false, true}) {
     Panel& p = f.panel();
     p.x_label = "rank r";
-    p.y_label = right ? "training loss" : task.task.metric + " on dev";
-    p.log_x = true;
-    for (const int method : {0, 1}) {
-      std::vector<double> mean, low, high;
-      for (const auto& values : right ? loss[method] : score[method]) {
-        const Spread s = spread(values);
-        mean.push_back(s.mean);
-        low.push_back(s.mean - s.population_std / 2);
-        high.push_back(s.mean + s.population_std / 2);
-      }
-      p.band(method == 0 ? "vanilla LoRA" : "Deep LoRA", as_reals(ranks), mean, low, high);
-    }
+    p.y_label = right ? "training loss" : metric_label(task);
+    p.categories = as_names(ranks);
+    half_band(p, "vanilla LoRA", right ? loss[0] : score[0]);
+    half_band(p, "Deep LoRA", right ? loss[1] : score[1]);
   }
   run.figure(f);
 }
