@@ -13,13 +13,13 @@ namespace {
 
 /// From this width on a model gets the paper's rates.
 constexpr index_t paper_width = 512;
-constexpr LanguageRates small_rates{2e-3, 1e-3, 2e-2};
+constexpr LanguageRates small_rates{1e-3, 2e-3, 1e-3, 2e-2};
 
 LanguageRates rates_for(const Config& c, const BertConfig& model) {
   LanguageRates rates = model.hidden_size >= paper_width ? LanguageRates() : small_rates;
   const double all = c.real("lr", 0, 1e3);
   const double inner = c.real("inner_lr", 0, 1e3);
-  if (all > 0) rates.all = rates.full = all;
+  if (all > 0) rates.vanilla = rates.narrow = rates.full = all;
   if (inner > 0) rates.inner = inner;
   return rates;
 }
@@ -66,7 +66,8 @@ void declare_language(Config& c, const LanguageDefaults& d) {
   c.declare("batch", index_t{16}, "examples an update");
   c.declare("lr", 0.0,
             "learning rate; 0: 1e-4, the paper's, for models 512 or more wide, else " +
-                number(small_rates.all) + " (" + number(small_rates.full) + " at full width)");
+                number(small_rates.vanilla) + " for LoRA, " + number(small_rates.narrow) +
+                " for Deep LoRA, " + number(small_rates.full) + " at full width");
   c.declare("inner_lr", 0.0,
             "learning rate of the compressed form's inner factors; 0: 1e-2, the paper's, for "
             "models 512 or more wide, else " +
@@ -100,9 +101,10 @@ LanguageLab::LanguageLab(Run& run)
       base_(run.config().text("model")),
       rates_(rates_for(run.config(), base_.config())) {
   run.array_note("model", base_.name());
-  run.array_note("lr", number(rates_.all));
-  run.array_note("full_lr", number(rates_.full));
-  run.array_note("inner_lr", number(rates_.inner));
+  run.array_note("lr.vanilla", number(rates_.vanilla));
+  run.array_note("lr.narrow", number(rates_.narrow));
+  run.array_note("lr.full", number(rates_.full));
+  run.array_note("lr.inner", number(rates_.inner));
 }
 
 std::vector<std::uint64_t> LanguageLab::seeds() const {
@@ -164,7 +166,7 @@ FinetuneOptions LanguageLab::options(const std::string& method, index_t samples,
     const double gamma = c.real("gamma", 0, 1e6);
     o.adapter.set("form", method)
         .set("eps", c.real("eps", 1e-12, 1e3))
-        .set("gamma", gamma > 0 ? gamma : rates_.all / rates_.inner);
+        .set("gamma", gamma > 0 ? gamma : rates_.narrow / rates_.inner);
   }
   o.targets = c.text("targets");
   o.samples = samples;
@@ -172,7 +174,8 @@ FinetuneOptions LanguageLab::options(const std::string& method, index_t samples,
   o.batch = c.integer("batch", 1, 1 << 20);
   o.learning_rate = method == "compressed" ? rates_.inner
                     : method == "full"     ? rates_.full
-                                           : rates_.all;
+                    : method == "narrow"   ? rates_.narrow
+                                           : rates_.vanilla;
   o.seed = seed;
   return o;
 }

@@ -20,10 +20,11 @@
 
 namespace parsimony::lab {
 
-/// Learning rates: of vanilla LoRA and narrow Deep LoRA; of full-width Deep LoRA;
-/// of the inner factors of compressed Deep LoRA, whose outer ones take `all` unless gamma is set.
+/// Learning rates: of vanilla LoRA; of narrow and of full-width Deep LoRA; of the inner factors of
+/// compressed Deep LoRA, whose outer ones take `narrow` unless gamma is set.
 struct LanguageRates {
-  double all = 1e-4;
+  double vanilla = 1e-4;
+  double narrow = 1e-4;
   double full = 1e-4;
   double inner = 1e-2;
 };

@@ -18,7 +18,7 @@ class LoraControls : public Experiment {
   std::vector<ClaimStatement> claims() const override {
     return {
         {"LC1", "Deep LoRA's gain is not one of a better learning rate for it", "honesty control",
-         "paired t >= 2 of Deep LoRA at the common rate over vanilla at its best rate, which is "
+         "paired t >= 2 of Deep LoRA at its rate over vanilla at its best of all rates, which is "
          "chosen on what is reported, in vanilla's favour",
          "not in the paper, which has one rate"},
         {"LC2", "Deep LoRA's gain is not one over a baseline without scaling", "honesty control",
@@ -31,15 +31,17 @@ class LoraControls : public Experiment {
          "not in the paper"},
         {"LC4", "On queries and values only, with a larger rate for vanilla, nothing is gained",
          "spec 2.11, unpublished control of the authors",
-         "|mean paired difference| <= .02, Deep LoRA at lr against vanilla at 5 lr",
+         "|mean paired difference| <= .02, Deep LoRA at its rate against vanilla at 5 times its "
+         "own",
          ".516 against .522 over 8 tasks"}};
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 70, "all-dense"});
+    declare_language(c, {"stsb", 5, 80, "all-dense"});
     c.declare("samples", index_t{64}, "training examples, with replacement");
     c.declare("form", std::string("narrow"), "of Deep LoRA: narrow, full or compressed");
-    c.declare("factors", std::vector<double>{0.2, 1, 5}, "learning rates of vanilla LoRA over lr");
+    c.declare("factors", std::vector<double>{0.2, 1, 5},
+              "learning rates of vanilla LoRA over its lr");
     c.declare("large_rank", index_t{64}, "rank of the control with α/r at a large rank");
   }
 
@@ -72,7 +74,7 @@ std::vector<Variant> variants(const Config& c, const LanguageLab& lab) {
   const FinetuneOptions deep = lab.options(c.text("form"), samples, 0);
   std::vector<Variant> all{{"deep", deep, {}, {}}};
   const auto at_rate = [&](FinetuneOptions o, double factor) {
-    o.learning_rate = lab.rates().all * factor;
+    o.learning_rate = lab.rates().vanilla * factor;
     return o;
   };
   FinetuneOptions peft = vanilla;
@@ -119,8 +121,8 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
   f.name = "controls";
   f.title = "Controls: " + lab.task_title();
   f.caption =
-      "Vanilla LoRA as the paper's baseline and as in PEFT over learning rates, in units of the "
-      "common one, with Deep LoRA at the common rate as a line; means over seeds, bands half a "
+      "Vanilla LoRA as the paper's baseline and as in PEFT over learning rates, in units of "
+      "vanilla's, with Deep LoRA at its own as a line; means over seeds, bands half a "
       "standard deviation each way. Right: adapters on queries and values (qv), vanilla at 5 times "
       "the rate, and PEFT's at the large rank; bars of one standard deviation.";
   const Variant& deep = all.front();

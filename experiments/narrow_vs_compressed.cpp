@@ -118,7 +118,7 @@ void NarrowVsCompressed::run(Run& run) const {
   for (const auto& [form, label] : forms) {
     for (const std::uint64_t seed : seeds) {
       FinetuneOptions o = lab.options(form, c.integer("samples", 1, 1 << 30), seed);
-      if (form == std::string("full")) o.learning_rate = lab.rates().all;
+      if (form == std::string("full")) o.learning_rate = lab.rates().narrow;
       o.eval_every = c.integer("eval_every", 1, 1 << 30);
       jobs.push_back({std::string(form) + " seed" + std::to_string(seed), &task, o, {}, {}});
     }
