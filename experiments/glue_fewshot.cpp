@@ -14,7 +14,7 @@ class GlueFewshot : public Experiment {
     return {"glue-fewshot",
             "a table of tasks: paired differences of Deep LoRA over vanilla LoRA",
             "GLUE with 1024 samples, the paper's table (spec 2.11)",
-            {{"smoke", 0.03}, {"quick", 0.6}, {"paper", 60}}};
+            {{"smoke", 0.02}, {"quick", 0.7}, {"paper", 45}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

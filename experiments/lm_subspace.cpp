@@ -17,7 +17,7 @@ class LmSubspace : public Experiment {
     return {"lm-subspace",
             "fine-tuning moves few directions, found early: spectra, alignment, loss",
             "BERT fine-tuning has an invariant low-dimensional subspace (spec 2.2, 4.3)",
-            {{"smoke", 0.02}, {"quick", 0.2}, {"paper", 60}}};
+            {{"smoke", 0.02}, {"quick", 0.1}, {"paper", 2}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

@@ -12,7 +12,7 @@ class LoraControls : public Experiment {
     return {"lora-controls",
             "honesty controls: vanilla LoRA with α/r, other learning rates, query and value only",
             "controls beside the few-shot comparison (spec 2.11 note, 6)",
-            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 60}}};
+            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 4}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

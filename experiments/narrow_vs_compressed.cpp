@@ -12,7 +12,7 @@ class NarrowVsCompressed : public Experiment {
     return {"narrow-vs-compressed",
             "compressed Deep LoRA follows the full-width one; random narrow factors lag",
             "narrow, wide and compressed adapters on few-shot STS-B (spec 2.10)",
-            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 25}}};
+            {{"smoke", 0.02}, {"quick", 0.25}, {"paper", 2}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

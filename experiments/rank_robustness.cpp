@@ -12,7 +12,7 @@ class RankRobustness : public Experiment {
     return {"rank-robustness",
             "ranks 8 to 64 on few examples: vanilla LoRA degrades, Deep LoRA does not",
             "robustness to the choice of rank on few-shot STS-B (spec 2.9)",
-            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 20}}};
+            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 3}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

@@ -12,7 +12,7 @@ class StsbFewshot : public Experiment {
     return {"stsb-fewshot",
             "few examples: Deep LoRA against vanilla LoRA, paired by seed",
             "few-shot STS-B, the figure of 16, 64 and 256 samples (spec 2.7)",
-            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 60}}};
+            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 25}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
