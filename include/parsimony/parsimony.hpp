@@ -19,6 +19,7 @@
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
+#include <parsimony/memory.hpp>
 #include <parsimony/metrics.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/npy.hpp>
