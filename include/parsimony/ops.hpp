@@ -108,6 +108,11 @@ Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias = Var<T>
 template <class T>
 Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                        const Var<T>& left, const Var<T>& right);
+/// x (diag(gain) (W + left right))ᵀ + b with gain (out): low_rank_linear with its outputs scaled
+/// before the bias. W + left right is always formed.
+template <class T>
+Var<T> scaled_low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                              const Var<T>& left, const Var<T>& right, const Var<T>& gain);
 /// Entries on Ω of a bᵀ, a (rows, k), b (cols, k); O(|Ω| k), no dense matrix.
 template <class T>
 Var<T> sampled_matmul(const IndexSet& omega, const Var<T>& a, const Var<T>& b);

@@ -253,6 +253,24 @@ void transformer_layers() {
       [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
   row("low_rank_linear, rank 33", {{{60, 4}}, {{5, 4}}, {{5}}, {{5, 33}}, {{33, 4}}},
       [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
+  // Around values that are not 0: derivatives of products vanish near it, and the gain's comes from
+  // the output less the bias.
+  for (const index_t rank : {2, 33}) {
+    row("scaled_low_rank_linear, rank " + std::to_string(rank),
+        {{{6, 4}}, {{5, 4}}, {{5}}, {{5, rank}}, {{rank, 4}}, {{5}}}, [](auto& x) {
+          using T = Scalar<decltype(x)>;
+          const Var<T> weight(Rng(6).normal<T>({5, 4}));
+          const Var<T> gain(Tensor<T>({5}, {1, -2, 1.5, 1, 0.5}));
+          return scaled_low_rank_linear(x[0], x[1] + weight, x[2], x[3] + 1.0, x[4] - 1.0,
+                                        x[5] + gain);
+        });
+  }
+  row("scaled_low_rank_linear, no bias, gains of 0", {{{2, 3, 4}}, {{5, 4}}, {{5, 1}}, {{1, 4}}},
+      [](auto& x) {
+        using T = Scalar<decltype(x)>;
+        const Var<T> gain(Tensor<T>({5}, {1, -2, 0, 1, 0}));
+        return scaled_low_rank_linear(x[0], x[1], Var<T>(), x[2], x[3], gain);
+      });
   for (const double p : {0.0, 0.3}) {
     const std::string name = p == 0 ? "" : ", dropout";
     // Around a point that is not 0: scores are products, so near 0 their derivatives vanish.
