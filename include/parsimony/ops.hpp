@@ -175,6 +175,15 @@ Var<T> gather_rows(const Var<T>& table, const Tensor<std::int64_t>& ids);
 template <class T>
 Var<T> scatter_add_rows(const Var<T>& x, const Tensor<std::int64_t>& ids, index_t n);
 
+// --- Random matrices ---------------------------------------------------------------------------
+/// Σ_i c_i R_i for coefficients (k) and random matrices R_i (rows, cols), entries uniform on (-1,
+/// 1), that are functions of rng.split(i) and the place alone; or the rows of it at the ids, shape
+/// ids.shape() + (cols), where ids are defined. The R_i are made as they are added, forward and
+/// backward, and never kept. @throws ValueError on an id outside [0, rows).
+template <class T>
+Var<T> random_combination(const Var<T>& coefficients, const Tensor<std::int64_t>& ids, index_t rows,
+                          index_t cols, const Rng& rng);
+
 // --- Losses (rank 0) ---------------------------------------------------------------------------
 /// 0.5 ||x - target||_F². The loss of the paper's theory (its code divides by the entries).
 template <class T>

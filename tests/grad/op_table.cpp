@@ -322,6 +322,15 @@ void transformer_layers() {
       [=](auto& x) { return attention(x[0], x[0], x[0], 2, Tensor<std::uint8_t>(), 0.1, rng); });
 }
 
+void random_matrices() {
+  // Rows and columns that fill tiles and that do not; ids that repeat.
+  row("random_combination", {{{5}}},
+      [](auto& x) { return random_combination(x[0], Tensor<std::int64_t>(), 19, 11, Rng(2)); });
+  row("random_combination at ids", {{{3}}}, [](auto& x) {
+    return random_combination(x[0], ids({2, 3}, {7, 0, 7, 18, 1, 2}), 19, 8, Rng(2));
+  });
+}
+
 void losses() {
   row("half_squared_error", {{{3, 4}}}, [](auto& x) {
     return half_squared_error(x[0], target<Scalar<decltype(x)>>({3, 4}));
@@ -379,6 +388,7 @@ const std::vector<OpRow>& op_table() {
     products();
     rows_and_gather();
     transformer_layers();
+    random_matrices();
     losses();
     fan_out();
   }
