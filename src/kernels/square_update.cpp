@@ -13,7 +13,7 @@ SquareUpdate<T>::SquareUpdate(int type, std::int64_t in, std::int64_t out, std::
       in_(in),
       out_(out),
       side_(side),
-      parts_(type == 6 ? (in + side - 1) / side : 1),
+      parts_(type == 6 ? std::min((in + side - 1) / side, (out + side - 1) / side) : 1),
       runs_in_(type == 2 || type == 3),
       runs_out_(type == 2 || type == 4) {
   if (type_ != 6) return;
@@ -52,8 +52,9 @@ void SquareUpdate<T>::compress(std::int64_t rows, const T* x, T* z) const {
       T* to = z + r * parts_ * side_;
       if (type_ == 6) {
         const std::int64_t half = side_ / 2;
-        std::copy(from, from + in_, to);
-        std::copy(from, from + padded - in_, to + in_);
+        const std::int64_t used = parts_ * side_;
+        std::copy(from, from + std::min(used, in_), to);
+        if (used > in_) std::copy(from, from + used - in_, to + in_);
         for (std::int64_t part = 1; part < parts_; ++part) {
           T* a = to + part * side_;
           T* b = a + half;

@@ -24,7 +24,8 @@ class SquareUpdate {
   /// `side` even for type 6, at most in and out.
   SquareUpdate(int type, std::int64_t in, std::int64_t out, std::int64_t side);
 
-  /// Rows that one row of x or dy becomes below: N for type 6, else 1.
+  /// Rows that one row of x or dy becomes below: for type 6 N, or as many as reach the outputs;
+  /// else 1.
   std::int64_t parts() const { return parts_; }
   /// C x for rows of x (rows, in), turned: z (rows parts, side).
   void compress(std::int64_t rows, const T* x, T* z) const;

@@ -166,6 +166,41 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("adapters: dropout acts on the adapter's input alone, in training alone") {
+  const Var<double> x(Rng(5).normal<double>({40, side_in}));
+  const Var<double> bias(Rng(6).normal<double>({side_out}));
+  const Var<double> weight(site_of<double>(false).weight);
+  for (const AdapterRow& row : adapter_table()) {
+    INFO(row.title);
+    AdapterRow dropping = row;
+    dropping.options.set("adapter_dropout", 0.5);
+    if (!adapter_config(row.options).has("adapter_dropout")) {
+      CHECK_THROWS_AS(made<double>(dropping), ValueError);
+      continue;
+    }
+    const auto adapter = made<double>(dropping);
+    const auto run = [&](Pass pass) { return adapter->linear(x, weight, bias, pass).value(); };
+    if (row.start == 0) {  // nothing to drop from: the base's part is left alone
+      CHECK(difference(run(Pass(Rng(1))), linear(x, weight, bias).value()) < 1e-12);
+    }
+    disturb(*adapter);
+    CHECK(difference(run(Pass(Rng(1))), run(Pass(Rng(1)))) == 0);
+    CHECK(difference(run(Pass(Rng(1))), run(Pass(Rng(2)))) > 1e-3);
+    // Unbiased: the mean over draws comes near the layer without dropout.
+    Tensor<double> mean = Tensor<double>::zeros({40, side_out});
+    const int draws = 400;
+    for (int i = 0; i < draws; ++i) {
+      const auto stream = static_cast<std::uint64_t>(i);
+      mean = add(mean, scale(run(Pass(Rng(3).split(stream))), 1.0 / draws));
+    }
+    const double noise = difference(run(Pass(Rng(1))), run(Pass()));
+    CHECK(difference(mean, run(Pass())) < 0.3 * noise);
+    CHECK_THROWS_WITH(
+        made<double>({"", AdapterOptions(row.options).set("adapter_dropout", 1.0), {}, {}}),
+        contains("adapter_dropout: expected 0 or more, below 1; got 1"));
+  }
+}
+
 TEST_CASE("adapters: the LoRA pair is the update, of the rank it says, or there is none") {
   for_each_row([](const AdapterRow& row, bool embedding) {
     const auto adapter = made<double>(row, embedding);
