@@ -66,7 +66,8 @@ class Dora : public Adapter<T> {
   Var<T> gain() const {
     const Tensor<T>& a = down_.value();
     const Tensor<T> b = scale(up_.value(), scale_);
-    const Tensor<T> mixed = matmul(weight_, a, this->rows_are_inputs(), true);
+    const Tensor<T> mixed =
+        this->rows_are_inputs() ? transpose(matmul(a, weight_)) : matmul(weight_, a, false, true);
     const Tensor<T> own = matmul(b, matmul(a, a, false, true));
     Tensor<T> inverse({b.dim(0)});
     for (index_t o = 0; o < b.dim(0); ++o) {
