@@ -12,9 +12,12 @@
 #include <parsimony/deep_linear.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
+#include <parsimony/factored.hpp>
+#include <parsimony/feature_pca.hpp>
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/gaussian_process.hpp>
 #include <parsimony/gradcheck.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>

@@ -178,6 +178,7 @@ Bert<T>::Bert(const BertConfig& config, BertHead head, const Rng& rng)
   this->child("bert", parts_->bert);
   if (parts_->classifier) this->child("classifier", *parts_->classifier);
   if (parts_->cls) this->child("cls", *parts_->cls);
+  factor_layers(*this, config_.factored_ranks);
 }
 
 template <class T>
