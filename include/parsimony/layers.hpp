@@ -8,6 +8,8 @@
 
 #include <memory>
 #include <string>
+#include <tuple>
+#include <vector>
 
 namespace parsimony {
 
@@ -25,7 +27,20 @@ class Pass {
   double dropout(double probability) const { return training_ ? probability : 0.0; }
   Rng next() { return rng_.split(count_++); }
 
+  /// Has the outputs of the model's blocks appended to `outputs` as they are computed.
+  template <class T>
+  void watch(std::vector<Var<T>>& outputs) {
+    std::get<std::vector<Var<T>>*>(watched_) = &outputs;
+  }
+  /// What a model calls with the output of each of its blocks.
+  template <class T>
+  void block(const Var<T>& output) {
+    auto* outputs = std::get<std::vector<Var<T>>*>(watched_);
+    if (outputs != nullptr) outputs->push_back(output);
+  }
+
  private:
+  std::tuple<std::vector<Var<float>>*, std::vector<Var<double>>*> watched_{nullptr, nullptr};
   bool training_ = false;
   Rng rng_{0};
   std::uint64_t count_ = 0;

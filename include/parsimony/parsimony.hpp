@@ -7,6 +7,7 @@
 #include <parsimony/bert.hpp>
 #include <parsimony/claims.hpp>
 #include <parsimony/completion.hpp>
+#include <parsimony/compress.hpp>
 #include <parsimony/config.hpp>
 #include <parsimony/csv.hpp>
 #include <parsimony/deep_linear.hpp>
@@ -28,6 +29,7 @@
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/optim.hpp>
+#include <parsimony/pc_lora.hpp>
 #include <parsimony/peft.hpp>
 #include <parsimony/pretrain.hpp>
 #include <parsimony/ratings.hpp>

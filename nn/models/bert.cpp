@@ -214,6 +214,7 @@ Var<T> Bert<T>::encode(const TokenBatch& batch, Pass& pass, bool first_only) con
   const auto& layers = parts_->bert.encoder.layers;
   for (const auto& layer : layers) {
     x = (*layer)(x, batch.mask, pass, first_only && layer == layers.back());
+    pass.block(x);
   }
   return x;
 }
