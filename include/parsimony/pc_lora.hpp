@@ -35,7 +35,6 @@ class PcLora : public Adapter<T> {
                 Pass& pass) const override;
   /// B A, without what is lost of the weight.
   WeightUpdate<T> update() const override { return {up, down, {}}; }
-  std::string name() const override { return "pc_lora"; }
 
   Var<T> down, up, bias;  // A (r, in), B (out, r), c (out): parameters "A", "B", "bias"
 

@@ -195,6 +195,16 @@ void attach_adapters(Module<T>& model, const std::string& set, const AdapterOpti
 }
 
 template <class T>
+void merge_adapters(Module<T>& model) {
+  for (const auto& [name, module] : model.named_modules()) {
+    auto* layer = dynamic_cast<Adaptable<T>*>(module);
+    if (layer == nullptr || layer->adapter() == nullptr) continue;
+    const auto adapter = layer->release_adapter();
+    layer->weight.assign(add(layer->weight.value(), adapter->delta()));
+  }
+}
+
+template <class T>
 std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model) {
   std::map<std::string, double> factors;
   for (const auto& [name, module] : model.named_modules()) {
@@ -253,6 +263,7 @@ index_t paper_rank(const Tensor<T>& spectrum, index_t largest_side, bool deep) {
                                                 const std::function<Var<T>()>&);                   \
   template void attach_adapters(Module<T>&, const std::string&, const AdapterOptions&, const Rng&, \
                                 const GradientSubspaces<T>&);                                      \
+  template void merge_adapters(Module<T>&);                                                        \
   template std::vector<ParameterGroup<T>> trainable_groups(Module<T>&);                            \
   template Tensor<T> update_spectrum(const Adapter<T>&);                                           \
   template index_t paper_rank(const Tensor<T>&, index_t, bool);

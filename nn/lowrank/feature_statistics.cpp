@@ -152,7 +152,7 @@ template <class T>
 class InputProbe : public Adapter<T> {
  public:
   InputProbe(const Shape& shape, std::size_t layer, std::shared_ptr<Collector<T>> collector)
-      : Adapter<T>(shape), layer_(layer), collector_(std::move(collector)) {}
+      : Adapter<T>(shape, "probe"), layer_(layer), collector_(std::move(collector)) {}
   WeightUpdate<T> update() const override {
     return {Var<T>(Tensor<T>::zeros({this->shape()[0], 1})),
             Var<T>(Tensor<T>::zeros({1, this->shape()[1]})),
@@ -162,7 +162,6 @@ class InputProbe : public Adapter<T> {
     collector_->see(layer_, x.value());
     return parsimony::linear(x, weight, bias);
   }
-  std::string name() const override { return "probe"; }
 
  private:
   std::size_t layer_;

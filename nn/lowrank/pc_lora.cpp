@@ -28,7 +28,8 @@ double decay_factor(const std::string& schedule, double u) {
 }
 
 template <class T>
-PcLora<T>::PcLora(const Shape& weight, index_t rank, const Rng& rng) : Adapter<T>(weight) {
+PcLora<T>::PcLora(const Shape& weight, index_t rank, const Rng& rng)
+    : Adapter<T>(weight, "pc_lora") {
   const index_t out = weight[0];
   const index_t in = weight[1];
   if (rank < 1 || rank > std::min(in, out)) {

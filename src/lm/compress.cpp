@@ -300,11 +300,9 @@ void Compressor::recover() {
   model_->set_requires_grad(false);
   for (const auto& l : layers_) {
     if (!l.layer->factored()) continue;
-    AdapterOptions lora;
-    lora.method = "lora";
-    lora.init = "peft";
-    lora.rank = std::min(o_.recover_rank, l.layer->rank());
-    lora.alpha = static_cast<double>(lora.rank);
+    const index_t rank = std::min(o_.recover_rank, l.layer->rank());
+    AdapterOptions lora{"lora"};
+    lora.set("init", "peft").set("rank", rank).set("alpha", static_cast<double>(rank));
     for (Linear<T>* factor : {&l.layer->reduce(), &l.layer->expand()}) {
       AdapterSite<T> site;
       site.weight = factor->weight.value();
@@ -312,7 +310,7 @@ void Compressor::recover() {
       factor->adapt(adapter_method<T>("lora").make(site, lora));
     }
   }
-  AdamW<T> optimizer(trainable_groups<T>(*model_, 1.0), o_.recover_rate);
+  AdamW<T> optimizer(trainable_groups<T>(*model_), o_.recover_rate);
   const LinearSchedule schedule{o_.recover_steps / 20, o_.recover_steps, 0.0};
   const index_t sequences = data_.size(Part::calibration);
   constexpr index_t batch_size = 16;
@@ -339,12 +337,7 @@ void Compressor::recover() {
     optimizer.set_learning_rate(o_.recover_rate * schedule.factor(step));
     optimizer.step();
   }
-  for (const auto& [name, module] : model_->named_modules()) {
-    auto* layer = dynamic_cast<Adaptable<T>*>(module);
-    if (layer == nullptr || layer->adapter() == nullptr) continue;
-    const auto adapter = layer->release_adapter();
-    layer->weight.assign(add(layer->weight.value(), adapter->delta()));
-  }
+  merge_adapters<T>(*model_);
 }
 
 }  // namespace

@@ -203,12 +203,7 @@ class Classification : public CompressionData {
                  report.fresh.end();
     if (!adapter_.empty()) {
       load_adapters<T>(*model, adapter_);
-      for (const auto& [name, module] : model->named_modules()) {
-        auto* layer = dynamic_cast<Adaptable<T>*>(module);
-        if (layer == nullptr || layer->adapter() == nullptr) continue;
-        const auto adapter = layer->release_adapter();
-        layer->weight.assign(add(layer->weight.value(), adapter->delta()));
-      }
+      merge_adapters<T>(*model);
       fresh = false;
     }
     if (fresh) {

@@ -147,9 +147,8 @@ TEST_CASE("factored models: adapters go to both factors, and merge into them") {
                                           "bert.encoder.layer.1.attention.self.value"});
   CHECK(adapter_targets(model, "output.dense").size() == 5);
   CHECK(adapter_targets(model, "query.expand").size() == 1);
-  AdapterOptions options;
-  options.method = "lora";
-  options.rank = 2;
+  AdapterOptions options{"lora"};
+  options.set("rank", index_t{2});
   attach_adapters(model, "attention-mlp", options, Rng(1));
   Rng rng(8);
   for (auto& [name, var] : model.named_parameters()) {
