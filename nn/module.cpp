@@ -41,11 +41,25 @@ void Module<T>::set_requires_grad(bool value) {
 
 template <class T>
 Var<T> Module<T>::parameter(const std::string& name, Tensor<T> initial) {
+  return parameter(name, Var<T>(std::move(initial), true));
+}
+
+template <class T>
+Var<T> Module<T>::parameter(const std::string& name, const Var<T>& leaf) {
   for (const auto& [other, var] : parameters_) {
     if (other == name) throw ValueError(fmt::format("parameter: the name '{}' is taken", name));
   }
-  parameters_.emplace_back(name, Var<T>(std::move(initial), true));
-  return parameters_.back().second;
+  parameters_.emplace_back(name, leaf);
+  return leaf;
+}
+
+template <class T>
+void Module<T>::drop_parameter(const std::string& name) {
+  for (auto it = parameters_.begin(); it != parameters_.end(); ++it) {
+    if (it->first != name) continue;
+    parameters_.erase(it);
+    return;
+  }
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 // masked-language-model head. Names of parameters are Hugging Face's.
 #pragma once
 
+#include <parsimony/factored.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/safetensors.hpp>
 
@@ -35,6 +36,8 @@ struct BertConfig {
   index_t num_labels = 2;
   /// Names of the classes, as many as num_labels, or none.
   std::vector<std::string> labels;
+  /// Layers that are stored as pairs.
+  FactoredRanks factored_ranks;
 
   /// "tiny" 2 x 128, "mini" 4 x 256, "small" 4 x 512, "base" 12 x 768; heads of width 64.
   /// @throws ValueError on another name.
@@ -145,7 +148,8 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
                                    index_t num_labels = 0, LoadReport* report = nullptr,
                                    const std::vector<std::string>& labels = {});
 
-/// Writes config.json and model.safetensors; adapters are merged into their weights.
+/// Writes config.json, with the ranks of factored layers, and model.safetensors; adapters are
+/// merged into their weights.
 /// @throws IoError.
 template <class T>
 void save_bert(Bert<T>& model, const std::string& folder, FloatFormat format = FloatFormat::f32);

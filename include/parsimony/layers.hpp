@@ -8,6 +8,8 @@
 
 #include <memory>
 #include <string>
+#include <tuple>
+#include <vector>
 
 namespace parsimony {
 
@@ -25,7 +27,20 @@ class Pass {
   double dropout(double probability) const { return training_ ? probability : 0.0; }
   Rng next() { return rng_.split(count_++); }
 
+  /// Has the outputs of the model's blocks appended to `outputs` as they are computed.
+  template <class T>
+  void watch(std::vector<Var<T>>& outputs) {
+    std::get<std::vector<Var<T>>*>(watched_) = &outputs;
+  }
+  /// What a model calls with the output of each of its blocks.
+  template <class T>
+  void block(const Var<T>& output) {
+    auto* outputs = std::get<std::vector<Var<T>>*>(watched_);
+    if (outputs != nullptr) outputs->push_back(output);
+  }
+
  private:
+  std::tuple<std::vector<Var<float>>*, std::vector<Var<double>>*> watched_{nullptr, nullptr};
   bool training_ = false;
   Rng rng_{0};
   std::uint64_t count_ = 0;
@@ -56,16 +71,44 @@ class Adaptable : public Module<T> {
   std::unique_ptr<Adapter<T>> adapter_;
 };
 
-/// y = x Wᵀ + b, W (out, in).
+/// y = x Wᵀ + b, W (out, in). A factored layer has no W but a pair of layers, y =
+/// expand(reduce(x)), the second with the bias: r(in + out) weights and products instead of in ·
+/// out, r the rank. Its parameters are "reduce.weight" (r, in), "expand.weight" (out, r) and
+/// "expand.bias" (out); adapters go to the two layers.
 template <class T>
 class Linear : public Adaptable<T> {
  public:
   /// Entries of W from N(0, std²), b = 0.
   Linear(index_t in, index_t out, Rng rng, double std);
+  ~Linear() override;
+  /// Over parameters that exist: weight (out, in), bias (out) or undefined for none.
+  /// @throws ShapeError if they do not fit.
+  Linear(const Var<T>& weight, const Var<T>& bias);
   /// x (..., in) to (..., out).
   Var<T> operator()(const Var<T>& x, Pass& pass) const;
 
+  /// Makes it a pair, in the place of what it was: reduce (r, in), expand (out, r), bias (out) or
+  /// undefined. @throws ShapeError if they do not fit the layer; ValueError if it has an adapter.
+  void factor(const Var<T>& reduce, const Var<T>& expand, const Var<T>& bias);
+  /// Gives it one weight again. @throws as factor.
+  void unfactor(const Var<T>& weight, const Var<T>& bias);
+  bool factored() const { return pair_ != nullptr; }
+  /// Rank of the pair; 0 if it is not factored.
+  index_t rank() const;
+  index_t in() const { return in_; }
+  index_t out() const { return out_; }
+  /// The layers of the pair. @throws ValueError unless factored.
+  Linear& reduce() const;
+  Linear& expand() const;
+
+  /// Undefined where there is none, and like `weight` in a factored layer.
   Var<T> bias;
+
+ private:
+  struct Pair;
+  void clear(const char* op);
+  index_t in_, out_;
+  std::unique_ptr<Pair> pair_;
 };
 
 /// Rows of W (count, width) by number.

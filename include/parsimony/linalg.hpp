@@ -47,6 +47,21 @@ Tensor<T> orthogonal_complement(const Tensor<T>& q);
 template <class T>
 Tensor<T> solve_spd(const Tensor<T>& a, const Tensor<T>& b);
 
+/// Lower triangular L (n, n) with a = L Lᵀ for symmetric positive definite a, of which only the
+/// lower triangle is read. @throws NumericalError if a is not positive definite.
+template <class T>
+Tensor<T> cholesky(const Tensor<T>& a);
+
+/// Eigenvalues (n), descending, of a symmetric a (n, n), and their eigenvectors, the columns of
+/// `vectors` (n, n). Only the lower triangle of a is read. @throws NumericalError on non-finite
+/// input or no convergence; ShapeError unless a is square.
+template <class T>
+struct SymmetricEigen {
+  Tensor<T> values, vectors;
+};
+template <class T>
+SymmetricEigen<T> symmetric_eigen(const Tensor<T>& a);
+
 /// Number of singular values above max(s) * max(m, n) * machine epsilon of T (NumPy's rule), or
 /// above `tolerance` where it is >= 0.
 template <class T>

@@ -44,6 +44,10 @@ class Module {
  protected:
   /// Registers a parameter. @throws ValueError if the name is taken.
   Var<T> parameter(const std::string& name, Tensor<T> initial);
+  /// Registers a leaf that exists, which other handles may share.
+  Var<T> parameter(const std::string& name, const Var<T>& leaf);
+  /// Takes a parameter out of the lists again; nothing if there is none.
+  void drop_parameter(const std::string& name);
   /// Registers a member module, which must live as long as this one.
   void child(const std::string& name, Module& module);
   /// Takes a member module out of the lists again; nothing if there is none.

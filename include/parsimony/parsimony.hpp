@@ -7,14 +7,18 @@
 #include <parsimony/bert.hpp>
 #include <parsimony/claims.hpp>
 #include <parsimony/completion.hpp>
+#include <parsimony/compress.hpp>
 #include <parsimony/config.hpp>
 #include <parsimony/csv.hpp>
 #include <parsimony/deep_linear.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
+#include <parsimony/factored.hpp>
+#include <parsimony/feature_pca.hpp>
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/gaussian_process.hpp>
 #include <parsimony/gradcheck.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
@@ -25,6 +29,7 @@
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/optim.hpp>
+#include <parsimony/pc_lora.hpp>
 #include <parsimony/peft.hpp>
 #include <parsimony/pretrain.hpp>
 #include <parsimony/ratings.hpp>

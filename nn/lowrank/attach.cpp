@@ -24,7 +24,16 @@ bool is_named_set(const std::string& set) {
   return set == "query-value" || set == "attention-mlp" || set == "all-dense";
 }
 
-bool in_named_set(const std::string& name, bool embedding, const std::string& set) {
+/// A layer's name without what its factors add: adapters of a factored layer go to both factors.
+std::string layer_of(const std::string& name) {
+  for (const char* factor : {".reduce", ".expand"}) {
+    if (ends_with(name, factor)) return name.substr(0, name.size() - 7);
+  }
+  return name;
+}
+
+bool in_named_set(const std::string& module, bool embedding, const std::string& set) {
+  const std::string name = layer_of(module);
   if (set == "query-value") return ends_with(name, "self.query") || ends_with(name, "self.value");
   if (set == "attention-mlp") return !embedding && contains(name, ".encoder.");
   return embedding ? ends_with(name, "word_embeddings")
@@ -94,12 +103,12 @@ std::vector<AdapterTarget<T>> adapter_targets(Module<T>& model, const std::strin
   std::vector<bool> used(ends.size(), false);
   for (const auto& [name, module] : model.named_modules()) {
     auto* layer = dynamic_cast<Adaptable<T>*>(module);
-    if (layer == nullptr) continue;
+    if (layer == nullptr || !layer->weight.defined()) continue;  // a factored layer has no weight
     layers.push_back(name);
     const bool embedding = dynamic_cast<Embedding<T>*>(module) != nullptr;
     bool wanted = named && in_named_set(name, embedding, set);
     for (std::size_t i = 0; !named && i < ends.size(); ++i) {
-      if (!is_end_of(ends[i], name)) continue;
+      if (!is_end_of(ends[i], name) && !is_end_of(ends[i], layer_of(name))) continue;
       wanted = true;
       used[i] = true;
     }
@@ -186,6 +195,16 @@ void attach_adapters(Module<T>& model, const std::string& set, const AdapterOpti
 }
 
 template <class T>
+void merge_adapters(Module<T>& model) {
+  for (const auto& [name, module] : model.named_modules()) {
+    auto* layer = dynamic_cast<Adaptable<T>*>(module);
+    if (layer == nullptr || layer->adapter() == nullptr) continue;
+    const auto adapter = layer->release_adapter();
+    layer->weight.assign(add(layer->weight.value(), adapter->delta()));
+  }
+}
+
+template <class T>
 std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model) {
   std::map<std::string, double> factors;
   for (const auto& [name, module] : model.named_modules()) {
@@ -244,6 +263,7 @@ index_t paper_rank(const Tensor<T>& spectrum, index_t largest_side, bool deep) {
                                                 const std::function<Var<T>()>&);                   \
   template void attach_adapters(Module<T>&, const std::string&, const AdapterOptions&, const Rng&, \
                                 const GradientSubspaces<T>&);                                      \
+  template void merge_adapters(Module<T>&);                                                        \
   template std::vector<ParameterGroup<T>> trainable_groups(Module<T>&);                            \
   template Tensor<T> update_spectrum(const Adapter<T>&);                                           \
   template index_t paper_rank(const Tensor<T>&, index_t, bool);

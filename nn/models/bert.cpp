@@ -178,6 +178,7 @@ Bert<T>::Bert(const BertConfig& config, BertHead head, const Rng& rng)
   this->child("bert", parts_->bert);
   if (parts_->classifier) this->child("classifier", *parts_->classifier);
   if (parts_->cls) this->child("cls", *parts_->cls);
+  factor_layers(*this, config_.factored_ranks);
 }
 
 template <class T>
@@ -213,6 +214,7 @@ Var<T> Bert<T>::encode(const TokenBatch& batch, Pass& pass, bool first_only) con
   const auto& layers = parts_->bert.encoder.layers;
   for (const auto& layer : layers) {
     x = (*layer)(x, batch.mask, pass, first_only && layer == layers.back());
+    pass.block(x);
   }
   return x;
 }

@@ -10,6 +10,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "factored_json.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -196,6 +198,7 @@ BertConfig load_bert_config(const std::string& path) {
   read.real("layer_norm_eps", c.layer_norm_eps);
   read.real("initializer_range", c.initializer_range);
   read_labels(json, read, c);
+  c.factored_ranks = read_factored_ranks(json, path);
   try {
     c.check();
   } catch (const ValueError& e) {
@@ -233,6 +236,7 @@ void save_bert_config(const BertConfig& c, const std::string& path) {
   json["id2label"] = id2label;
   json["label2id"] = label2id;
   if (c.num_labels == 1) json["problem_type"] = "regression";
+  write_factored_ranks(c.factored_ranks, json);
   write_file_atomically(path, json.dump(2) + "\n");
 }
 

@@ -228,7 +228,9 @@ void save_bert(Bert<T>& model, const std::string& folder, FloatFormat format) {
   }
   make_folders(folder);
   save_safetensors((fs::path(folder) / "model.safetensors").string(), out);
-  save_bert_config(model.config(), (fs::path(folder) / "config.json").string());
+  BertConfig config = model.config();
+  config.factored_ranks = factored_ranks(model);
+  save_bert_config(config, (fs::path(folder) / "config.json").string());
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                                 \

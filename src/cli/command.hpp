@@ -67,6 +67,7 @@ Command pretrain_command();
 Command finetune_command();
 Command evaluate_command();
 Command predict_command();
+Command compress_command();
 Command merge_command();
 Command export_command();
 Command inspect_command();

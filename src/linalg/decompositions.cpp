@@ -61,6 +61,28 @@ Tensor<T> factor(const char* op, const Tensor<T>& a, Tensor<T>& tau) {
   return work;
 }
 
+template <class T>
+void require_square(const char* op, const Tensor<T>& a) {
+  require_matrix(op, a);
+  if (a.dim(0) != a.dim(1)) {
+    throw ShapeError(fmt::format("{}: expected a square matrix; got {}", op, a.shape().str()));
+  }
+}
+
+/// L in the lower triangle, what a had above it.
+template <class T>
+Tensor<T> cholesky_factor(const char* op, const Tensor<T>& a) {
+  Tensor<T> factor = a.clone();
+  const int info = lapack::cholesky(a.dim(0), factor.mutable_data());
+  if (info > 0) {
+    throw NumericalError(
+        fmt::format("{}: the matrix of shape {} is not positive definite (leading minor {})", op,
+                    a.shape().str(), info));
+  }
+  if (info < 0) throw_failed(op, a, info);
+  return factor;
+}
+
 }  // namespace
 
 template <class T>
@@ -152,27 +174,52 @@ Tensor<T> solve_spd(const Tensor<T>& a, const Tensor<T>& b) {
     throw ShapeError(fmt::format("solve_spd: expected a (n, n) and b (n, k); got {} and {}",
                                  a.shape().str(), b.shape().str()));
   }
-  Tensor<T> factor = a.clone();
-  const int info = lapack::cholesky(n, factor.mutable_data());
-  if (info > 0) {
-    throw NumericalError(
-        fmt::format("solve_spd: the matrix of shape {} is not positive definite (leading minor {})",
-                    a.shape().str(), info));
-  }
-  if (info < 0) throw_failed("solve_spd", a, info);
+  const Tensor<T> factor = cholesky_factor("solve_spd", a);
   Tensor<T> x = transpose(b);
   const int solved = lapack::cholesky_solve(n, b.dim(1), factor.data(), x.mutable_data());
   if (solved != 0) throw_failed("solve_spd", a, solved);
   return transpose(x);
 }
 
-#define PARSIMONY_INSTANTIATE(T)                              \
-  template Svd<T> svd(const Tensor<T>&, bool);                \
-  template Tensor<T> singular_values(const Tensor<T>&);       \
-  template Qr<T> qr(const Tensor<T>&);                        \
-  template Tensor<T> orth(const Tensor<T>&, index_t);         \
-  template Tensor<T> orthogonal_complement(const Tensor<T>&); \
-  template Tensor<T> solve_spd(const Tensor<T>&, const Tensor<T>&);
+template <class T>
+Tensor<T> cholesky(const Tensor<T>& a) {
+  require_square("cholesky", a);
+  Tensor<T> factor = cholesky_factor("cholesky", a);
+  const index_t n = a.dim(0);
+  T* l = factor.mutable_data();
+  for (index_t i = 0; i < n; ++i) std::fill(l + i * n + i + 1, l + (i + 1) * n, T(0));
+  return factor;
+}
+
+// LAPACK leaves the eigenvectors in its columns, our rows, by ascending eigenvalues.
+template <class T>
+SymmetricEigen<T> symmetric_eigen(const Tensor<T>& a) {
+  require_square("symmetric_eigen", a);
+  const index_t n = a.dim(0);
+  Tensor<T> rows = a.clone();
+  Tensor<T> ascending({n});
+  const int info = lapack::symmetric_eigen(n, rows.mutable_data(), ascending.mutable_data());
+  if (info != 0) throw_failed("symmetric_eigen", a, info);
+  SymmetricEigen<T> out{Tensor<T>({n}), Tensor<T>({n, n})};
+  T* values = out.values.mutable_data();
+  T* vectors = out.vectors.mutable_data();
+  for (index_t j = 0; j < n; ++j) {
+    values[j] = ascending.data()[n - 1 - j];
+    const T* from = rows.data() + (n - 1 - j) * n;
+    for (index_t i = 0; i < n; ++i) vectors[i * n + j] = from[i];
+  }
+  return out;
+}
+
+#define PARSIMONY_INSTANTIATE(T)                                    \
+  template Svd<T> svd(const Tensor<T>&, bool);                      \
+  template Tensor<T> singular_values(const Tensor<T>&);             \
+  template Qr<T> qr(const Tensor<T>&);                              \
+  template Tensor<T> orth(const Tensor<T>&, index_t);               \
+  template Tensor<T> orthogonal_complement(const Tensor<T>&);       \
+  template Tensor<T> solve_spd(const Tensor<T>&, const Tensor<T>&); \
+  template Tensor<T> cholesky(const Tensor<T>&);                    \
+  template SymmetricEigen<T> symmetric_eigen(const Tensor<T>&);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

@@ -139,13 +139,32 @@ int cholesky_solve(std::int64_t n, std::int64_t k, const T* a, T* b) {
   return cxxlapack::potrs<int>('U', size, to_int(k), a, size, b, size);
 }
 
+template <class T>
+int symmetric_eigen(std::int64_t n, T* a, T* w) {
+  const kernels::BlasThreads threads(threads_for(n));
+  const int size = to_int(n);
+  T query = 0;
+  int integers_query = 0;
+  if (const int info =
+          cxxlapack::syevd<int>('V', 'U', size, a, size, w, &query, -1, &integers_query, -1);
+      info != 0) {
+    return info;
+  }
+  std::vector<T> work = workspace(query);
+  std::vector<int> integers(static_cast<std::size_t>(std::max(1, integers_query)));
+  return cxxlapack::syevd<int>('V', 'U', size, a, size, w, work.data(),
+                               static_cast<int>(work.size()), integers.data(),
+                               static_cast<int>(integers.size()));
+}
+
 #define PARSIMONY_INSTANTIATE(T)                                                                 \
   template int svd_divide<T>(Vectors, std::int64_t, std::int64_t, T*, T*, T*, T*);               \
   template int svd_iterate<T>(Vectors, std::int64_t, std::int64_t, T*, T*, T*, T*);              \
   template int lq<T>(std::int64_t, std::int64_t, T*, T*);                                        \
   template int lq_rows<T>(std::int64_t, std::int64_t, std::int64_t, T*, std::int64_t, const T*); \
   template int cholesky<T>(std::int64_t, T*);                                                    \
-  template int cholesky_solve<T>(std::int64_t, std::int64_t, const T*, T*);
+  template int cholesky_solve<T>(std::int64_t, std::int64_t, const T*, T*);                      \
+  template int symmetric_eigen<T>(std::int64_t, T*, T*);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

@@ -35,4 +35,9 @@ int cholesky(std::int64_t n, T* a);
 template <class T>
 int cholesky_solve(std::int64_t n, std::int64_t k, const T* a, T* b);
 
+/// Eigenvectors of the symmetric A (n, n), read from one triangle, in its place; w (n) ascending.
+/// Divide and conquer (syevd). @returns > 0 if it did not converge.
+template <class T>
+int symmetric_eigen(std::int64_t n, T* a, T* w);
+
 }  // namespace parsimony::lapack

@@ -32,7 +32,7 @@ TEST_CASE("cli: help on everything, with examples") {
   CHECK_THAT(top.out, contains("Examples:"));
   for (const char* command :
        {"run", "list", "show", "report", "complete", "tokenize", "pretrain", "finetune", "evaluate",
-        "predict", "merge", "export", "inspect", "bench", "doctor"}) {
+        "predict", "compress", "merge", "export", "inspect", "bench", "doctor"}) {
     CHECK_THAT(top.out, contains(command));
     const Outcome o = probe({command, "--help"});
     CHECK(o.code == 0);

@@ -352,3 +352,31 @@ TEMPLATE_TEST_CASE("decompositions refuse what has no answer", "[linalg]", float
   CHECK_THROWS_AS(svd(Tensor<T>()), ShapeError);
   CHECK_THROWS_WITH(svd(Tensor<T>({0, 3})), testing::contains("(0, 3)"));
 }
+
+TEST_CASE("cholesky: L Lᵀ is the matrix, of which the lower triangle counts") {
+  Rng rng(12);
+  const auto x = rng.normal<double>({9, 5});
+  const auto a = matmul(x, x, true, false);
+  Tensor<double> lower = a.clone();
+  for (index_t i = 0; i < 5; ++i) {
+    for (index_t j = i + 1; j < 5; ++j) lower.mutable_data()[i * 5 + j] = 77;
+  }
+  const auto l = cholesky(lower);
+  CHECK(max_abs(sub(matmul(l, l, false, true), a)) < 1e-13 * max_abs(a));
+  CHECK(l.at({0, 4}) == 0);
+  CHECK_THROWS_AS(cholesky(scale(a, -1)), NumericalError);
+  CHECK_THROWS_AS(cholesky(x), ShapeError);
+}
+
+TEST_CASE("symmetric_eigen: descending values, orthonormal columns") {
+  Rng rng(13);
+  const auto x = rng.normal<double>({6, 6});
+  const auto a = add(x, transpose(x));
+  const auto e = symmetric_eigen(a);
+  CHECK(orthonormality_error(e.vectors) < 1e-13);
+  CHECK(max_abs(sub(matmul(mul(e.vectors, e.values), e.vectors, false, true), a)) < 1e-13);
+  for (index_t i = 1; i < 6; ++i) CHECK(e.values.data()[i] <= e.values.data()[i - 1]);
+  const auto f = symmetric_eigen(cast<float>(a));
+  CHECK(max_abs(sub(cast<double>(f.values), e.values)) < 1e-5);
+  CHECK_THROWS_AS(symmetric_eigen(Tensor<double>::full({2, 2}, NAN)), NumericalError);
+}
