@@ -146,8 +146,6 @@ struct AdapterInfo {
   std::vector<Config::Entry> options;
   /// False: for linear layers only.
   bool embeddings = true;
-  /// True: what is trained belongs to the very weights that it was trained on.
-  bool from_base = false;
   /// True: saved as one tensor for all layers, where a header entry a layer would outweigh it.
   bool stacked = false;
   /// Half-rank h of the gradient subspace that the maker needs; undefined or 0: none.
@@ -294,9 +292,6 @@ struct AdapterFolder {
   std::string set;
   AdapterOptions options;
   bool adapted = true;              // false: trained or fresh parameters only
-  index_t layers = 0;               // that have an adapter
-  std::string model;                // fingerprint of their names and shapes
-  std::string base;                 // of their weights, where the method depends on them; else ""
   std::string base_weights;         // of all weights of the model that it does not hold itself
   std::vector<std::string> extras;  // parameters of the model that it holds whole
 };

@@ -1,4 +1,4 @@
-// Adapter folders: adapter_config.json (the method's options, and fingerprints of the model),
+// Adapter folders: adapter_config.json (the method's options, and a fingerprint of the base),
 // adapter_model.safetensors with what the adapters train, head.safetensors with what else the model
 // needs. The files of a stacked method hold one tensor for all adapters: a header entry takes about
 // 100 bytes, as much as 25 numbers.
@@ -53,25 +53,6 @@ NamedParameters<T> adapter_parameters(const Adapters<T>& layers) {
   return all;
 }
 
-/// 64 bits over the names and shapes of layers, and over their weights.
-struct Fingerprint {
-  std::string model, weights;
-};
-template <class T>
-Fingerprint fingerprint(const Adapters<T>& layers, bool with_weights) {
-  Rng model(0);
-  Rng weights(0);
-  for (const auto& [name, layer] : layers) {
-    model = model.split(name + layer->weight.shape().str());
-    if (!with_weights) continue;
-    const Tensor<float> values = cast<float>(layer->weight.value());
-    weights = weights.split(std::string_view(reinterpret_cast<const char*>(values.data()),
-                                             static_cast<std::size_t>(values.size()) * 4));
-  }
-  return {fmt::format("{:016x}", model.state()[0]),
-          with_weights ? fmt::format("{:016x}", weights.state()[0]) : ""};
-}
-
 /// Reads one key of the config into a value of its type.
 template <class V>
 void read_key(const Json& json, const std::string& path, const char* key, V& value) {
@@ -109,10 +90,7 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
     for (const auto& entry : values.entries()) {
       std::visit([&, &key = entry.key](const auto& value) { config[key] = value; }, entry.value);
     }
-    const Fingerprint print = fingerprint(layers, info.from_base);
     config["layers"] = layers.size();
-    config["model"] = print.model;
-    if (info.from_base) config["base"] = print.weights;
     const NamedParameters<T> parameters = adapter_parameters(layers);
     if (info.stacked) {
       std::vector<Tensor<T>> parts;
@@ -130,7 +108,7 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
     head.set(name, cast<float>(var.value()));
   }
   const auto adapters = adapter_parameters(layers);
-  config["base_weights"] = parsimony::fingerprint<T>(model, [&](const std::string& name) {
+  config["base_weights"] = fingerprint<T>(model, [&](const std::string& name) {
     return head.contains(name) ||
            std::any_of(adapters.begin(), adapters.end(),
                        [&](const auto& parameter) { return parameter.first == name; });
@@ -174,11 +152,8 @@ AdapterFolder read_adapter_config(const std::string& folder) {
   read_key(json, path, "base_weights", out.base_weights);
   out.adapted = json.contains("layers");
   if (!out.adapted) return out;
-  read_key(json, path, "layers", out.layers);
-  read_key(json, path, "model", out.model);
   try {
     const AdapterInfo& info = adapter_info(out.options.method);
-    if (info.from_base) read_key(json, path, "base", out.base);
     for (const auto& entry : info.options) {
       Setting value = entry.value;
       std::visit([&](auto& held) { read_key(json, path, entry.key.c_str(), held); }, value);
@@ -211,22 +186,6 @@ void attach_as_configured(Module<T>& model, const std::string& folder, const Ada
     attach_adapters(model, found.set, found.options, Rng(0), stand_ins);
   } catch (const ValueError& e) {
     throw InputError(fmt::format("'{}': an adapter for another model? {}", folder, e.what()));
-  }
-}
-
-void check_fingerprint(const std::string& folder, const AdapterFolder& found,
-                       const Fingerprint& model, std::size_t layers) {
-  if (found.model != model.model) {
-    throw InputError(
-        fmt::format("'{}': an adapter for another model: expected the {} layers of targets {} with "
-                    "the names and shapes that it was trained on ({}); got {} others ({})",
-                    folder, found.layers, found.set, found.model, layers, model.model));
-  }
-  if (found.base != model.weights) {
-    throw InputError(fmt::format(
-        "'{}': method {} goes with the very weights that it was trained on ({}); this model has "
-        "others ({})",
-        folder, found.options.method, found.base, model.weights));
   }
 }
 
@@ -269,9 +228,7 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
   attach_as_configured(model, folder, found);
   if (found.adapted) {
     const Adapters<T> layers = adapted_layers(model);
-    const AdapterInfo& info = adapter_info(found.options.method);
-    check_fingerprint(folder, found, fingerprint(layers, info.from_base), layers.size());
-    if (info.stacked) stored = unstacked(file, stored, layers);
+    if (adapter_info(found.options.method).stacked) stored = unstacked(file, stored, layers);
   }
   const fs::path head = fs::path(folder) / head_file;
   if (fs::exists(head)) {
@@ -307,7 +264,7 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
                                  count > most ? fmt::format("; and {} more", count - most) : ""));
   }
   const auto is_held = [&](const std::string& name) { return stored.contains(name); };
-  if (parsimony::fingerprint<T>(model, is_held) != found.base_weights) {
+  if (fingerprint<T>(model, is_held) != found.base_weights) {
     throw InputError(
         fmt::format("'{}': an adapter for another model: its base had other weights", folder));
   }

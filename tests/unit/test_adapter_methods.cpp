@@ -300,12 +300,8 @@ TEST_CASE("adapters: folders for another model, other weights or another method 
     auto deeper = small_model(1, 2);
     CHECK_THROWS_WITH(load_adapters<float>(*deeper, folder.path()), contains("another model"));
     auto other = small_model(2);
-    if (adapter_info(options.method).from_base) {
-      CHECK_THROWS_WITH(load_adapters<float>(*other, folder.path()),
-                        contains("the very weights that it was trained on"));
-    } else {
-      CHECK_NOTHROW(load_adapters<float>(*other, folder.path()));
-    }
+    CHECK_THROWS_WITH(load_adapters<float>(*other, folder.path()),
+                      contains("its base had other weights"));
   }
   TempFolder folder;
   auto model = small_model(1);
@@ -315,8 +311,7 @@ TEST_CASE("adapters: folders for another model, other weights or another method 
   std::string text = read_file(config);
   const auto lora = text.find("\"lora\"");
   write_raw(config, text.replace(lora, 6, "\"dora\""));
-  CHECK_THROWS_WITH(load_adapters<float>(*small_model(1), folder.path()),
-                    contains("the key 'base'"));
+  CHECK_THROWS_WITH(load_adapters<float>(*small_model(1), folder.path()), contains("is missing"));
   write_raw(config, text.replace(text.find("\"dora\""), 6, "\"doar\""));
   CHECK_THROWS_WITH(load_adapters<float>(*small_model(1), folder.path()),
                     contains("did you mean 'dora'?"));

@@ -91,12 +91,10 @@ class Dora : public Adapter<T> {
 }  // namespace
 
 void register_dora() {
-  AdapterInfo info{
-      "dora",
-      "LoRA of the directions of the frozen weight's rows, their lengths trained apart",
-      {rank_option(), alpha_option(), dropout_option()}};
-  info.from_base = true;
-  register_adapter<Dora>(info);
+  register_adapter<Dora>(
+      {"dora",
+       "LoRA of the directions of the frozen weight's rows, their lengths trained apart",
+       {rank_option(), alpha_option(), dropout_option()}});
 }
 
 }  // namespace parsimony

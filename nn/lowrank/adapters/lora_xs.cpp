@@ -45,15 +45,13 @@ class LoraXs : public Adapter<T> {
 }  // namespace
 
 void register_lora_xs() {
-  AdapterInfo info{"lora-xs",
-                   "a small square matrix between singular vectors of the frozen weight",
-                   {rank_option(),
-                    alpha_option(),
-                    {"frame", "svd", "svd (of the frozen weight) or random"},
-                    basis_seed_option(),
-                    dropout_option()}};
-  info.from_base = true;
-  register_adapter<LoraXs>(info);
+  register_adapter<LoraXs>({"lora-xs",
+                            "a small square matrix between singular vectors of the frozen weight",
+                            {rank_option(),
+                             alpha_option(),
+                             {"frame", "svd", "svd (of the frozen weight) or random"},
+                             basis_seed_option(),
+                             dropout_option()}});
 }
 
 }  // namespace parsimony

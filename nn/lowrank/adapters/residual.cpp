@@ -63,7 +63,6 @@ void register_residual() {
   AdapterInfo info{"olora",
                    "LoRA that starts at the QR of the frozen weight",
                    {rank_option(), alpha_option(), dropout_option()}};
-  info.from_base = true;
   register_adapter<Residual>(info);
   info.name = "pissa";
   info.summary = "LoRA that starts at the leading singular triplets of the frozen weight";
