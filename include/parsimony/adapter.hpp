@@ -261,6 +261,10 @@ template <class T>
 void attach_adapters(Module<T>& model, const std::string& set, const AdapterOptions& options,
                      const Rng& rng, const GradientSubspaces<T>& gradients = {});
 
+/// Adds the adapters' updates to their weights and takes the adapters off.
+template <class T>
+void merge_adapters(Module<T>& model);
+
 /// What trains, in groups by the multiple of the learning rate that adapters ask for; the first has
 /// factor 1.
 template <class T>

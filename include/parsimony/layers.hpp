@@ -8,6 +8,8 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace parsimony {
 
@@ -60,12 +62,12 @@ class Adaptable : public Module<T> {
 template <class T>
 class Linear : public Adaptable<T> {
  public:
-  /// Entries of W from N(0, std²), b = 0.
-  Linear(index_t in, index_t out, Rng rng, double std);
+  /// Entries of W from N(0, std²), b = 0, or no b.
+  Linear(index_t in, index_t out, Rng rng, double std, bool with_bias = true);
   /// x (..., in) to (..., out).
   Var<T> operator()(const Var<T>& x, Pass& pass) const;
 
-  Var<T> bias;
+  Var<T> bias;  // undefined without one
 };
 
 /// Rows of W (count, width) by number.
@@ -93,6 +95,34 @@ class LayerNorm : public Module<T> {
   double eps_;
 };
 
+/// x / sqrt(mean(x²) + eps) * weight over the last axis.
+template <class T>
+class RmsNorm : public Module<T> {
+ public:
+  RmsNorm(index_t width, double eps);
+  Var<T> operator()(const Var<T>& x) const { return rms_norm(x, weight, eps_); }
+
+  Var<T> weight;
+
+ private:
+  double eps_;
+};
+
+/// Modules of one kind under their numbers, "0", "1", ...
+template <class T, class Item>
+class ModuleList : public Module<T> {
+ public:
+  void add(std::unique_ptr<Item> item) {
+    this->child(std::to_string(items_.size()), *item);
+    items_.push_back(std::move(item));
+  }
+  std::size_t size() const { return items_.size(); }
+  const Item& operator[](std::size_t i) const { return *items_[i]; }
+
+ private:
+  std::vector<std::unique_ptr<Item>> items_;
+};
+
 extern template class Adaptable<float>;
 extern template class Adaptable<double>;
 extern template class Linear<float>;
@@ -101,5 +131,7 @@ extern template class Embedding<float>;
 extern template class Embedding<double>;
 extern template class LayerNorm<float>;
 extern template class LayerNorm<double>;
+extern template class RmsNorm<float>;
+extern template class RmsNorm<double>;
 
 }  // namespace parsimony

@@ -5,9 +5,9 @@
 namespace parsimony {
 
 template <class T>
-Linear<T>::Linear(index_t in, index_t out, Rng rng, double std) {
+Linear<T>::Linear(index_t in, index_t out, Rng rng, double std, bool with_bias) {
   this->weight = this->parameter("weight", rng.normal<T>({out, in}, std));
-  bias = this->parameter("bias", Tensor<T>::zeros({out}));
+  if (with_bias) bias = this->parameter("bias", Tensor<T>::zeros({out}));
 }
 
 template <class T>

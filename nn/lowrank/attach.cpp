@@ -186,6 +186,16 @@ void attach_adapters(Module<T>& model, const std::string& set, const AdapterOpti
 }
 
 template <class T>
+void merge_adapters(Module<T>& model) {
+  for (const auto& [name, module] : model.named_modules()) {
+    auto* layer = dynamic_cast<Adaptable<T>*>(module);
+    if (layer == nullptr || layer->adapter() == nullptr) continue;
+    const auto adapter = layer->release_adapter();
+    layer->weight.assign(add(layer->weight.value(), adapter->delta()));
+  }
+}
+
+template <class T>
 std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model) {
   std::map<std::string, double> factors;
   for (const auto& [name, module] : model.named_modules()) {
@@ -234,6 +244,7 @@ Tensor<T> update_spectrum(const Adapter<T>& adapter) {
                                                 const std::function<Var<T>()>&);                   \
   template void attach_adapters(Module<T>&, const std::string&, const AdapterOptions&, const Rng&, \
                                 const GradientSubspaces<T>&);                                      \
+  template void merge_adapters(Module<T>&);                                                        \
   template std::vector<ParameterGroup<T>> trainable_groups(Module<T>&);                            \
   template Tensor<T> update_spectrum(const Adapter<T>&);
 PARSIMONY_INSTANTIATE(float)

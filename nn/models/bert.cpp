@@ -4,7 +4,6 @@
 #include <parsimony/error.hpp>
 
 #include <algorithm>
-#include <cmath>
 
 #include <fmt/format.h>
 
@@ -12,18 +11,12 @@ namespace parsimony {
 
 namespace {
 
-template <class T>
-Var<T> gelu_new(const Var<T>& x) {
-  const Var<T> inner = add(x, scale(pow(x, 3.0), 0.044715));
-  return mul(scale(x, 0.5), shift(tanh(scale(inner, std::sqrt(2.0 / M_PI))), 1.0));
-}
-
 /// A config's hidden_act.
 template <class T>
 Var<T> activate(const std::string& name, const Var<T>& x) {
   if (name == "relu") return relu(x);
   if (name == "silu") return mul(x, sigmoid(x));
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return gelu_new(x);
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return gelu_tanh(x);
   return gelu(x);
 }
 

@@ -67,6 +67,8 @@ Command pretrain_command();
 Command finetune_command();
 Command evaluate_command();
 Command predict_command();
+Command generate_command();
+Command perplexity_command();
 Command bench_command();
 Command doctor_command();
 

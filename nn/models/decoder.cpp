@@ -1,0 +1,168 @@
+// What decoders share: the cache of keys and values, the heads, and loading by a folder's type.
+#include <parsimony/decoder.hpp>
+#include <parsimony/error.hpp>
+
+#include <algorithm>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "config_file.hpp"
+#include "decoder_io.hpp"
+
+namespace parsimony {
+
+template <class T>
+std::pair<Var<T>, Var<T>> KeyValueCache<T>::append(index_t layer, const Var<T>& k,
+                                                   const Var<T>& v) {
+  const index_t width = k.dim(2);
+  const index_t count = k.dim(1);
+  const index_t end = length_ + count;
+  if (k.dim(0) != 1 || grad_enabled() || end > capacity_) {
+    throw ValueError(
+        fmt::format("key-value cache: expected one sequence of at most {} tokens, without "
+                    "gradients; got {} and {} tokens before",
+                    capacity_, k.shape().str(), length_));
+  }
+  const auto put = [&](Tensor<T>& kept, const Var<T>& x) {
+    if (!kept.defined()) kept = Tensor<T>({capacity_, width});
+    std::copy_n(x.value().data(), count * width, kept.mutable_data() + length_ * width);
+    return Var<T>(kept.rows(0, end).reshape({1, end, width}));
+  };
+  const auto at = static_cast<std::size_t>(layer);
+  return {put(keys_.at(at), k), put(values_.at(at), v)};
+}
+
+template <class T>
+KeyValueCache<T> KeyValueCache<T>::clone() const {
+  KeyValueCache copy = *this;
+  for (auto* list : {&copy.keys_, &copy.values_}) {
+    for (Tensor<T>& t : *list) {
+      if (t.defined()) t = t.clone();
+    }
+  }
+  return copy;
+}
+
+template <class T>
+void Decoder<T>::add_head(const DecoderConfig& c, const Rng& rng) {
+  if (head_ == DecoderHead::language && !c.tied) {
+    language_ = std::make_unique<Linear<T>>(c.hidden_size, c.vocab_size, rng.split("lm_head"),
+                                            c.initializer_range, false);
+    this->child("lm_head", *language_);
+  }
+  if (head_ == DecoderHead::classifier) {
+    score_ = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels, rng.split("score"),
+                                         c.initializer_range, false);
+    this->child("score", *score_);
+  }
+}
+
+template <class T>
+void Decoder<T>::check_input(const Tensor<std::int64_t>& ids, const Tensor<std::uint8_t>& mask,
+                             const KeyValueCache<T>* cache) const {
+  if (ids.rank() != 2 || (mask.defined() && (mask.shape() != ids.shape() || cache != nullptr))) {
+    throw ShapeError(
+        fmt::format("{}: expected ids (batch, length) and a mask of that shape, none "
+                    "with a cache; got {} and {}",
+                    type(), ids.shape().str(), mask.defined() ? mask.shape().str() : "no mask"));
+  }
+  const index_t length = ids.dim(1) + (cache != nullptr ? cache->length() : 0);
+  if (length > config().positions) {
+    throw ShapeError(
+        fmt::format("{}: expected at most {} tokens a sequence, the context window; "
+                    "got {}",
+                    type(), config().positions, length));
+  }
+}
+
+template <class T>
+Var<T> Decoder<T>::token_logits(const Var<T>& rows, Pass& pass) const {
+  if (head_ != DecoderHead::language) {
+    throw ValueError(fmt::format("{}: this model has no head over the vocabulary", type()));
+  }
+  if (language_) return (*language_)(rows, pass);
+  return linear(rows, words().weight);
+}
+
+template <class T>
+Var<T> Decoder<T>::language_loss(const Tensor<std::int64_t>& ids, Pass& pass) const {
+  const Var<T> x = hidden(ids, {}, pass);
+  const index_t batch = ids.dim(0);
+  const index_t length = ids.dim(1);
+  Tensor<std::int64_t> labels({batch * length});
+  for (index_t i = 0; i < labels.size(); ++i) {
+    labels.mutable_data()[i] = (i + 1) % length == 0 ? -100 : ids.data()[i + 1];
+  }
+  return cross_entropy(token_logits(reshape(x, {batch * length, x.dim(2)}), pass), labels);
+}
+
+template <class T>
+Var<T> Decoder<T>::logits(const TokenBatch& batch, Pass& pass) const {
+  if (!score_) throw ValueError(fmt::format("{}: this model has no classification head", type()));
+  const Var<T> x = hidden(batch.ids, batch.mask, pass);
+  const index_t length = x.dim(1);
+  Tensor<std::int64_t> last({x.dim(0)});
+  for (index_t b = 0; b < x.dim(0); ++b) {
+    index_t n = length;
+    while (n > 1 && batch.mask.defined() && batch.mask.data()[b * length + n - 1] == 0) --n;
+    last.mutable_data()[b] = b * length + n - 1;
+  }
+  return (*score_)(gather_rows(reshape(x, {x.dim(0) * length, x.dim(2)}), last), pass);
+}
+
+template <class T>
+KeyValueCache<T> Decoder<T>::cache(index_t capacity) const {
+  return KeyValueCache<T>(config().layers, capacity > 0 ? capacity : config().positions);
+}
+
+void DecoderConfig::check() const {
+  check_sizes({{"vocab_size", vocab_size},
+               {"hidden_size", hidden_size},
+               {"layers", layers},
+               {"heads", heads},
+               {"positions", positions},
+               {"intermediate_size", intermediate_size},
+               {"num_labels", num_labels}});
+  if (!(norm_eps >= 0) || !(initializer_range >= 0)) {
+    throw ValueError("norm eps, initializer_range: expected numbers >= 0");
+  }
+  for (const index_t id : {bos_id, eos_id, pad_id}) {
+    if (id < -1 || id >= vocab_size) {
+      throw ValueError(
+          fmt::format("token id: expected one below vocab_size {}; got {}", vocab_size, id));
+    }
+  }
+  check_labels(num_labels, labels);
+}
+
+std::string model_type(const std::string& folder) {
+  const ConfigReader read((std::filesystem::path(folder) / "config.json").string());
+  std::string type;
+  read.text("model_type", type);
+  if (type.empty()) read.fail("the key 'model_type' is missing");
+  return type;
+}
+
+template <class T>
+std::unique_ptr<Decoder<T>> load_decoder(const std::string& folder, DecoderHead head,
+                                         const Rng& rng, index_t num_labels, LoadReport* report,
+                                         const std::vector<std::string>& labels) {
+  check_weights(folder);
+  const std::string type = model_type(folder);
+  if (type == "gpt2") return load_gpt2<T>(folder, head, rng, num_labels, report, labels);
+  if (type == "llama") return load_llama<T>(folder, head, rng, num_labels, report, labels);
+  throw InputError(fmt::format("'{}': model_type: expected gpt2 or llama; got '{}'", folder, type));
+}
+
+#define PARSIMONY_INSTANTIATE(T)                                                                 \
+  template class KeyValueCache<T>;                                                               \
+  template class Decoder<T>;                                                                     \
+  template std::unique_ptr<Decoder<T>> load_decoder(const std::string&, DecoderHead, const Rng&, \
+                                                    index_t, LoadReport*,                        \
+                                                    const std::vector<std::string>&);
+PARSIMONY_INSTANTIATE(float)
+PARSIMONY_INSTANTIATE(double)
+#undef PARSIMONY_INSTANTIATE
+
+}  // namespace parsimony
