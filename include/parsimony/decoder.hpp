@@ -75,9 +75,12 @@ class KeyValueCache {
   /// Tokens read.
   index_t length() const { return length_; }
   index_t capacity() const { return capacity_; }
-  /// Appends k and v (1, new tokens, width) of a layer; returns those of all tokens, (1, length +
-  /// new, width), which hold until the next call for that layer.
-  std::pair<Var<T>, Var<T>> append(index_t layer, const Var<T>& k, const Var<T>& v);
+  /// Appends k and v (1, new tokens, heads.keys * width) of a layer and lets q (1, new tokens,
+  /// heads.queries * width) attend to all tokens read and to those new ones that are not after it:
+  /// the numbers of attention() with causal heads. @throws ValueError past the capacity or where
+  /// gradients are recorded.
+  Var<T> attend(index_t layer, const Var<T>& q, const Var<T>& k, const Var<T>& v,
+                const AttentionHeads& heads);
   /// After the last layer: so many more tokens are read.
   void advance(index_t count) { length_ += count; }
   /// A copy with buffers of its own.
@@ -85,7 +88,8 @@ class KeyValueCache {
 
  private:
   index_t capacity_, length_ = 0;
-  std::vector<Tensor<T>> keys_, values_;  // (capacity, width)
+  std::vector<Tensor<T>> keys_;  // (heads.keys, width, capacity): as scores are computed from them
+  std::vector<Tensor<T>> values_;  // (capacity, heads.keys * width)
 };
 
 /// Which head a Decoder has.

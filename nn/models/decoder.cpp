@@ -9,14 +9,15 @@
 
 #include "config_file.hpp"
 #include "decoder_io.hpp"
+#include "kernels/attention.hpp"
 
 namespace parsimony {
 
 template <class T>
-std::pair<Var<T>, Var<T>> KeyValueCache<T>::append(index_t layer, const Var<T>& k,
-                                                   const Var<T>& v) {
-  const index_t width = k.dim(2);
+Var<T> KeyValueCache<T>::attend(index_t layer, const Var<T>& q, const Var<T>& k, const Var<T>& v,
+                                const AttentionHeads& heads) {
   const index_t count = k.dim(1);
+  const index_t width = k.dim(2);
   const index_t end = length_ + count;
   if (k.dim(0) != 1 || grad_enabled() || end > capacity_) {
     throw ValueError(
@@ -24,13 +25,27 @@ std::pair<Var<T>, Var<T>> KeyValueCache<T>::append(index_t layer, const Var<T>& 
                     "gradients; got {} and {} tokens before",
                     capacity_, k.shape().str(), length_));
   }
-  const auto put = [&](Tensor<T>& kept, const Var<T>& x) {
-    if (!kept.defined()) kept = Tensor<T>({capacity_, width});
-    std::copy_n(x.value().data(), count * width, kept.mutable_data() + length_ * width);
-    return Var<T>(kept.rows(0, end).reshape({1, end, width}));
-  };
   const auto at = static_cast<std::size_t>(layer);
-  return {put(keys_.at(at), k), put(values_.at(at), v)};
+  if (!keys_.at(at).defined()) {
+    keys_[at] = Tensor<T>({width, capacity_});
+    values_[at] = Tensor<T>({capacity_, width});
+  }
+  const T* from = k.value().data();
+  T* keys = keys_[at].mutable_data() + length_;
+  for (index_t j = 0; j < width; ++j) {
+    for (index_t i = 0; i < count; ++i) keys[j * capacity_ + i] = from[i * width + j];
+  }
+  std::copy_n(v.value().data(), count * width, values_[at].mutable_data() + length_ * width);
+
+  kernels::AttentionShape s{1, end, heads.queries, width / heads.keys, count};
+  s.kv_heads = heads.keys;
+  s.causal = true;
+  s.transposed_keys = capacity_;
+  Tensor<T> y(q.shape());
+  Tensor<T> probabilities({s.heads, count, end});
+  kernels::attention(s, kernels::DropoutMask{}, q.value().data(), keys_[at].data(),
+                     values_[at].data(), y.mutable_data(), probabilities.mutable_data());
+  return Var<T>(std::move(y));
 }
 
 template <class T>

@@ -127,11 +127,12 @@ Var<T> Gpt2<T>::hidden(const Tensor<std::int64_t>& ids, const Tensor<std::uint8_
     const auto& layer = body_->layers[static_cast<std::size_t>(i)];
     const Var<T> qkv = layer.attn.qkv(layer.norm_1(x), pass);
     const Var<T> q = slice(qkv, 2, 0, d);
-    Var<T> k = slice(qkv, 2, d, 2 * d);
-    Var<T> v = slice(qkv, 2, 2 * d, 3 * d);
-    if (cache != nullptr) std::tie(k, v) = cache->append(i, k, v);
+    const Var<T> k = slice(qkv, 2, d, 2 * d);
+    const Var<T> v = slice(qkv, 2, 2 * d, 3 * d);
     const Var<T> context =
-        attention(q, k, v, heads, mask, pass.dropout(config_.attn_dropout), pass.next());
+        cache != nullptr
+            ? cache->attend(i, q, k, v, heads)
+            : attention(q, k, v, heads, mask, pass.dropout(config_.attn_dropout), pass.next());
     x = add(x, dropout(layer.attn.out(context, pass), drop, pass.next()));
     const Var<T> wide = gelu_tanh(layer.mlp.wide(layer.norm_2(x), pass));
     x = add(x, dropout(layer.mlp.out(wide, pass), drop, pass.next()));

@@ -138,10 +138,11 @@ Var<T> Llama<T>::hidden(const Tensor<std::int64_t>& ids, const Tensor<std::uint8
     const auto& layer = body_->layers[static_cast<std::size_t>(i)];
     const Var<T> in = layer.input_norm(x);
     const Var<T> q = rope(layer.attn.q(in, pass), body_->cos, body_->sin, before);
-    Var<T> k = rope(layer.attn.k(in, pass), body_->cos, body_->sin, before);
-    Var<T> v = layer.attn.v(in, pass);
-    if (cache != nullptr) std::tie(k, v) = cache->append(i, k, v);
-    x = add(x, layer.attn.o(attention(q, k, v, heads, mask, 0.0, pass.next()), pass));
+    const Var<T> k = rope(layer.attn.k(in, pass), body_->cos, body_->sin, before);
+    const Var<T> v = layer.attn.v(in, pass);
+    const Var<T> context = cache != nullptr ? cache->attend(i, q, k, v, heads)
+                                            : attention(q, k, v, heads, mask, 0.0, pass.next());
+    x = add(x, layer.attn.o(context, pass));
     const Var<T> middle = layer.middle_norm(x);
     const Var<T> wide = swiglu(layer.mlp.gate(middle, pass), layer.mlp.up(middle, pass));
     x = add(x, layer.mlp.down(wide, pass));
