@@ -6,6 +6,7 @@
 #include <parsimony/ops.hpp>
 #include <parsimony/rng.hpp>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -48,6 +49,11 @@ class Adaptable : public Module<T> {
   Adapter<T>* adapter() const { return adapter_.get(); }
   /// Takes the adapter off.
   std::unique_ptr<Adapter<T>> release_adapter();
+  /// x weightᵀ + bias (or undefined), the adapter left aside.
+  Var<T> times(const Var<T>& x, const Var<T>& bias = Var<T>()) const;
+  /// Keeps weightᵀ too, from which times() computes single rows without gradients: the same bits,
+  /// and faster, for generation goes row by row. No longer used once the weight changes.
+  void keep_transposed();
 
   Var<T> weight;
 
@@ -56,6 +62,9 @@ class Adaptable : public Module<T> {
 
  private:
   std::unique_ptr<Adapter<T>> adapter_;
+  Tensor<T> transposed_;
+  Tensor<T> transposed_of_;  // the weight that it was made of, at that version
+  std::uint32_t version_ = 0;
 };
 
 /// y = x Wᵀ + b, W (out, in).

@@ -97,7 +97,7 @@ Var<T> Decoder<T>::token_logits(const Var<T>& rows, Pass& pass) const {
     throw ValueError(fmt::format("{}: this model has no head over the vocabulary", type()));
   }
   if (language_) return (*language_)(rows, pass);
-  return linear(rows, words().weight);
+  return words().times(rows);
 }
 
 template <class T>
@@ -124,6 +124,15 @@ Var<T> Decoder<T>::logits(const TokenBatch& batch, Pass& pass) const {
     last.mutable_data()[b] = b * length + n - 1;
   }
   return (*score_)(gather_rows(reshape(x, {x.dim(0) * length, x.dim(2)}), last), pass);
+}
+
+template <class T>
+void Decoder<T>::prepare_generation() {
+  for (const auto& [name, module] : this->named_modules()) {
+    auto* layer = dynamic_cast<Linear<T>*>(module);
+    if (layer != nullptr && layer != score_.get()) layer->keep_transposed();
+  }
+  if (head_ == DecoderHead::language && !language_) words().keep_transposed();
 }
 
 template <class T>

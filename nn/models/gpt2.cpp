@@ -107,7 +107,7 @@ template <class T>
 Gpt2<T>::~Gpt2() = default;
 
 template <class T>
-const Embedding<T>& Gpt2<T>::words() const {
+Embedding<T>& Gpt2<T>::words() const {
   return body_->wte;
 }
 

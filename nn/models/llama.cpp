@@ -123,7 +123,7 @@ template <class T>
 Llama<T>::~Llama() = default;
 
 template <class T>
-const Embedding<T>& Llama<T>::words() const {
+Embedding<T>& Llama<T>::words() const {
   return body_->embed;
 }
 

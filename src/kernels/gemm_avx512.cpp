@@ -18,13 +18,6 @@
 #include <utility>
 #include <vector>
 
-// g++ 12 takes the deliberately undefined operand inside its own AVX-512 intrinsics for a mistake
-// of ours (GCC bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-
 #include <immintrin.h>
 
 #include "kernels/parallel.hpp"
@@ -56,32 +49,6 @@ struct Lanes<float> {
     return _mm512_permutex2var_ps(a, _mm512_loadu_si512(lanes), b);
   }
   using Index = int;
-  /// A quarter of a vector from each of four rows.
-  static constexpr int unit = 4;
-  static Vec quarters(const float* a, const float* b, const float* c, const float* d, Mask m) {
-    const auto part = static_cast<__mmask8>(m);
-    Vec v = _mm512_castps128_ps512(_mm_maskz_loadu_ps(part, a));
-    v = _mm512_insertf32x4(v, _mm_maskz_loadu_ps(part, b), 1);
-    v = _mm512_insertf32x4(v, _mm_maskz_loadu_ps(part, c), 2);
-    return _mm512_insertf32x4(v, _mm_maskz_loadu_ps(part, d), 3);
-  }
-  static Vec quarters(const float* a, const float* b, const float* c, const float* d) {
-    Vec v = _mm512_castps128_ps512(_mm_loadu_ps(a));
-    v = _mm512_insertf32x4(v, _mm_loadu_ps(b), 1);
-    v = _mm512_insertf32x4(v, _mm_loadu_ps(c), 2);
-    return _mm512_insertf32x4(v, _mm_loadu_ps(d), 3);
-  }
-  /// Transposes within each quarter.
-  static void transpose_quarters(Vec (&x)[unit]) {
-    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1]));
-    const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1]));
-    const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
-    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
-    x[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-    x[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-    x[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-    x[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-  }
 };
 
 template <>
@@ -101,25 +68,6 @@ struct Lanes<double> {
     return _mm512_permutex2var_pd(a, _mm512_loadu_si512(lanes), b);
   }
   using Index = long long;
-  static constexpr int unit = 2;
-  static Vec quarters(const double* a, const double* b, const double* c, const double* d, Mask m) {
-    const auto part = static_cast<__mmask8>(m);
-    Vec v = _mm512_castpd128_pd512(_mm_maskz_loadu_pd(part, a));
-    v = _mm512_insertf64x2(v, _mm_maskz_loadu_pd(part, b), 1);
-    v = _mm512_insertf64x2(v, _mm_maskz_loadu_pd(part, c), 2);
-    return _mm512_insertf64x2(v, _mm_maskz_loadu_pd(part, d), 3);
-  }
-  static Vec quarters(const double* a, const double* b, const double* c, const double* d) {
-    Vec v = _mm512_castpd128_pd512(_mm_loadu_pd(a));
-    v = _mm512_insertf64x2(v, _mm_loadu_pd(b), 1);
-    v = _mm512_insertf64x2(v, _mm_loadu_pd(c), 2);
-    return _mm512_insertf64x2(v, _mm_loadu_pd(d), 3);
-  }
-  static void transpose_quarters(Vec (&x)[unit]) {
-    const Vec low = _mm512_unpacklo_pd(x[0], x[1]);
-    x[1] = _mm512_unpackhi_pd(x[0], x[1]);
-    x[0] = low;
-  }
 };
 
 template <class T>
@@ -410,104 +358,50 @@ void one_thread(const Product<T>& s) {
   work(s, it, 0, 1, block_memory(it, false));
 }
 
-/// Rows that are not worth packing op(b) for, which would be used once or a few times: a step of
-/// generation has one.
-constexpr int64_t few_rows = 4;
-
-/// Columns [j, j + width) of c = alpha a bᵀ + beta c with `height` rows, at most two vectors of
-/// them, all if `whole`: a few entries of each row of b are transposed on their way through the
-/// registers. The same sums as those of the tiles.
-template <class T, int height, bool whole>
-void few_rows_panel(const Product<T>& s, int64_t j, int64_t width) {
+/// Columns [j, j + width) of one row, c = alpha a b + beta c, `vectors` of them at a time: a step
+/// of generation is such products, which the tiles would compute in chains that wait for each
+/// other.
+template <class T, int vectors>
+void row_columns(const Product<T>& s, int64_t j, int64_t width) {
   using V = Lanes<T>;
-  constexpr int n = V::count;
-  constexpr int unit = V::unit;
-  const int vectors = whole || width > n ? 2 : 1;
+  typename V::Mask lanes[vectors];
+  for (int v = 0; v < vectors; ++v)
+    lanes[v] = first_lanes<T>(std::max<int64_t>(width - v * V::count, 0));
   const int64_t k_blocks = blocks_of(s.k, k_block);
   for (int64_t pb = 0; pb < k_blocks; ++pb) {
-    int64_t p = s.k * pb / k_blocks;
+    typename V::Vec sum[vectors];
+    for (int v = 0; v < vectors; ++v) sum[v] = V::zero();
     const int64_t end = s.k * (pb + 1) / k_blocks;
-    // Rows in groups of `unit`; those past the last are read as the last and not stored.
-    const T* group[8];
-    const T* single[whole ? 1 : 2 * n] = {};
-    for (int g = 0; g < 8; ++g) group[g] = s.b + (j + g * unit) * s.ldb + p;
-    for (int r = 0; r < 2 * n && !whole; ++r) {
-      single[r] = s.b + (j + std::min<int64_t>(r, width - 1)) * s.ldb + p;
-    }
-    const auto row = [&](int g, int r) {
-      return whole ? group[g] + r * s.ldb : single[whole ? 0 : g * unit + r];
-    };
-    typename V::Vec sum[height][2];
-    for (int i = 0; i < height; ++i) sum[i][0] = sum[i][1] = V::zero();
-    const auto add = [&](int depth, auto&& quarters) {
-#pragma GCC unroll 2
+    for (int64_t p = s.k * pb / k_blocks; p < end; ++p) {
+      const typename V::Vec left = V::all(s.a[p]);
+      const T* right = s.b + p * s.ldb + j;
       for (int v = 0; v < vectors; ++v) {
-        typename V::Vec b[unit];
-#pragma GCC unroll 4
-        for (int r = 0; r < unit; ++r) {
-          b[r] = quarters(row(4 * v, r), row(4 * v + 1, r), row(4 * v + 2, r), row(4 * v + 3, r));
-        }
-        V::transpose_quarters(b);
-#pragma GCC unroll 4
-        for (int r = 0; r < unit; ++r) {
-          if (r >= depth) break;
-          for (int i = 0; i < height; ++i) {
-            sum[i][v] = V::fma(V::all(s.a[i * s.lda + p + r]), b[r], sum[i][v]);
-          }
-        }
+        sum[v] = V::fma(left, V::load(right + v * V::count, lanes[v]), sum[v]);
       }
-      for (const T*& at : group) at += unit;
-      for (const T*& at : single) at += unit;
-      p += unit;
-    };
-    while (p + unit <= end) {
-      add(unit,
-          [](const T* a, const T* b, const T* c, const T* d) { return V::quarters(a, b, c, d); });
-    }
-    if (p < end) {
-      const auto rest = static_cast<int>(end - p);
-      add(rest, [rest](const T* a, const T* b, const T* c, const T* d) {
-        return V::quarters(a, b, c, d, first_lanes<T>(rest));
-      });
     }
     const T beta = pb == 0 ? s.beta : T(1);
-    for (int i = 0; i < height; ++i) {
-      for (int v = 0; v < vectors; ++v) {
-        const auto lanes = first_lanes<T>(std::min<int64_t>(width - v * n, n));
-        T* to = s.c + i * s.ldc + j + v * n;
-        typename V::Vec value = V::mul(V::all(s.alpha), sum[i][v]);
-        if (beta != T(0)) value = V::fma(V::all(beta), V::load(to, lanes), value);
-        V::store(to, value, lanes);
-      }
+    for (int v = 0; v < vectors; ++v) {
+      T* to = s.c + j + v * V::count;
+      typename V::Vec value = V::mul(V::all(s.alpha), sum[v]);
+      if (beta != T(0)) value = V::fma(V::all(beta), V::load(to, lanes[v]), value);
+      V::store(to, value, lanes[v]);
     }
   }
 }
 
-template <class T, int height>
-void few_rows_by_transposed(const Product<T>& s, int64_t first, int64_t last) {
-  int64_t j = first;
-  for (; j + panel<T> <= last; j += panel<T>) few_rows_panel<T, height, true>(s, j, panel<T>);
-  if (j < last) few_rows_panel<T, height, false>(s, j, last - j);
-}
-
+/// The same sums as those of the tiles.
 template <class T>
-void few_rows_product(const Product<T>& s, int threads) {
-  using Columns = void (*)(const Product<T>&, int64_t, int64_t);
-  static constexpr Columns by_height[] = {
-      few_rows_by_transposed<T, 1>, few_rows_by_transposed<T, 2>, few_rows_by_transposed<T, 3>,
-      few_rows_by_transposed<T, 4>};
-  const Columns f = by_height[s.m - 1];
-  const int64_t panels = blocks_of(s.n, panel<T>);
-  const auto team = static_cast<int>(std::min<int64_t>(threads, panels));
-  if (team <= 1) {
-    f(s, 0, s.n);
-    return;
-  }
-#pragma omp parallel num_threads(team)
-  {
-    const int64_t t = omp_get_thread_num();
-    const int64_t count = omp_get_num_threads();
-    f(s, panels * t / count * panel<T>, std::min(s.n, panels * (t + 1) / count * panel<T>));
+void one_row(const Product<T>& s) {
+  constexpr int64_t lanes = Lanes<T>::count;
+  for (int64_t j = 0; j < s.n; j += 8 * lanes) {
+    const int64_t width = std::min(8 * lanes, s.n - j);
+    if (width > 4 * lanes) {
+      row_columns<T, 8>(s, j, width);
+    } else if (width > 2 * lanes) {
+      row_columns<T, 4>(s, j, width);
+    } else {
+      row_columns<T, 2>(s, j, width);
+    }
   }
 }
 
@@ -531,8 +425,8 @@ bool gemm_avx512(const Product<T>& s, int threads) {
     scale(s);
     return true;
   }
-  if (s.m <= few_rows && s.trans_b && !s.trans_a) {
-    few_rows_product(s, threads);
+  if (s.m == 1 && !s.trans_a && !s.trans_b && threads == 1) {
+    one_row(s);
     return true;
   }
   const Plan<T> it = plan(s);

@@ -90,6 +90,7 @@ LanguageModel load_language_model(const std::string& model, const std::string& a
     load_adapters<float>(*out.decoder, adapter);
     merge_adapters<float>(*out.decoder);
   }
+  out.decoder->prepare_generation();
   return out;
 }
 
