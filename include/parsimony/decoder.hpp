@@ -92,6 +92,10 @@ class KeyValueCache {
   std::vector<Tensor<T>> values_;  // (capacity, heads.keys * width)
 };
 
+/// Each token's successor, flattened: (batch, length) to (batch · length), -100 at the last ones,
+/// which cross_entropy ignores.
+Tensor<std::int64_t> next_tokens(const Tensor<std::int64_t>& ids);
+
 /// Which head a Decoder has.
 enum class DecoderHead { none, language, classifier };
 

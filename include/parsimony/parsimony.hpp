@@ -42,4 +42,5 @@
 #include <parsimony/tokenizer.hpp>
 #include <parsimony/variable.hpp>
 #include <parsimony/version.hpp>
+#include <parsimony/vit.hpp>
 #include <parsimony/vocabulary.hpp>

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 
+#include <fmt/format.h>
+
 #include "checkpoint.hpp"
 
 namespace parsimony {
@@ -23,13 +25,15 @@ std::string renamed(const std::string& name) {
   return name;
 }
 
-CheckpointRules rules() {
+CheckpointRules rules(BertHead head) {
   CheckpointRules r;
   r.prefix = "bert.";
   r.heads = {"classifier.", "cls."};
   r.optional = {"bert.pooler.", "classifier.", "cls.predictions."};
   r.resizable = "classifier.";
-  r.tied["cls.predictions.decoder.weight"] = "bert.embeddings.word_embeddings.weight";
+  if (head == BertHead::masked_lm) {
+    r.tied["cls.predictions.decoder.weight"] = "bert.embeddings.word_embeddings.weight";
+  }
   r.renamed = renamed;
   r.ignored = [](const std::string& name) {
     return name == "bert.embeddings.position_ids" || name.compare(0, 4, "cls.") == 0;
@@ -50,13 +54,16 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
     config.num_labels = num_labels;
     config.labels = labels;
   }
-  const Checkpoint file(folder, rules());
+  const Checkpoint file(folder, rules(head));
   const auto h = static_cast<double>(config.hidden_size);
   const double layer =
       4 * h * h + (2 * h + 1) * static_cast<double>(config.intermediate_size) + 9 * h;
   file.check_size(h * static_cast<double>(config.vocab_size + config.max_position_embeddings +
                                           config.type_vocab_size + config.num_labels) +
-                  static_cast<double>(config.num_hidden_layers) * layer + h * h);
+                      static_cast<double>(config.num_hidden_layers) * layer + h * h,
+                  fmt::format("{} layers, hidden_size {}, intermediate_size {}, vocab_size {}",
+                              config.num_hidden_layers, config.hidden_size,
+                              config.intermediate_size, config.vocab_size));
   auto model = std::make_unique<Bert<T>>(config, head, rng);
   const LoadReport found = file.load_into<T>(*model, other_size);
   if (report != nullptr) *report = found;
@@ -65,7 +72,7 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
 
 template <class T>
 void save_bert(Bert<T>& model, const std::string& folder, FloatFormat format) {
-  save_checkpoint<T>(model, folder, rules(), format);
+  save_checkpoint<T>(model, folder, rules(model.head()), format);
   save_bert_config(model.config(), (fs::path(folder) / "config.json").string());
 }
 

@@ -134,7 +134,7 @@ Tensor<T> Checkpoint::get(const std::string& name, const Shape& expected) const 
   return transposed(name) ? transpose(found) : found.reshape(expected);
 }
 
-void Checkpoint::check_size(double described) const {
+void Checkpoint::check_size(double described, const std::string& sizes) const {
   double there = 0;
   for (const TensorMap& file : files_) {
     for (const std::string& name : file.names()) {
@@ -145,8 +145,8 @@ void Checkpoint::check_size(double described) const {
   }
   if (described > 64 * there + 0x1p26) {
     throw InputError(
-        fmt::format("'{}' has {:.3g} numbers, but config.json describes a model of {:.3g}", source_,
-                    there, described));
+        fmt::format("'{}' has {:.3g} numbers, but config.json describes a model of {:.3g}: {}",
+                    source_, there, described, sizes));
   }
 }
 

@@ -45,8 +45,9 @@ class Checkpoint {
   Checkpoint(const std::string& folder, const CheckpointRules& rules);
 
   /// A config that is far from its file would cost its memory before the shapes can be compared.
-  /// @throws InputError if the model that it describes has many more numbers than the file.
-  void check_size(double described) const;
+  /// @throws InputError if the model that it describes, of these sizes, has many more numbers than
+  /// the file.
+  void check_size(double described, const std::string& sizes) const;
   /// Sets a model's parameters. @throws InputError listing what is missing, unexpected or
   /// mis-shaped, with the nearest names; on a tied tensor that is not the other one's copy.
   template <class T>

@@ -103,13 +103,7 @@ Var<T> Decoder<T>::token_logits(const Var<T>& rows, Pass& pass) const {
 template <class T>
 Var<T> Decoder<T>::language_loss(const Tensor<std::int64_t>& ids, Pass& pass) const {
   const Var<T> x = hidden(ids, {}, pass);
-  const index_t batch = ids.dim(0);
-  const index_t length = ids.dim(1);
-  Tensor<std::int64_t> labels({batch * length});
-  for (index_t i = 0; i < labels.size(); ++i) {
-    labels.mutable_data()[i] = (i + 1) % length == 0 ? -100 : ids.data()[i + 1];
-  }
-  return cross_entropy(token_logits(reshape(x, {batch * length, x.dim(2)}), pass), labels);
+  return cross_entropy(token_logits(reshape(x, {ids.size(), x.dim(2)}), pass), next_tokens(ids));
 }
 
 template <class T>
@@ -138,6 +132,14 @@ void Decoder<T>::prepare_generation() {
 template <class T>
 KeyValueCache<T> Decoder<T>::cache(index_t capacity) const {
   return KeyValueCache<T>(config().layers, capacity > 0 ? capacity : config().positions);
+}
+
+Tensor<std::int64_t> next_tokens(const Tensor<std::int64_t>& ids) {
+  Tensor<std::int64_t> labels({ids.size()});
+  for (index_t i = 0; i < labels.size(); ++i) {
+    labels.mutable_data()[i] = (i + 1) % ids.dim(1) == 0 ? -100 : ids.data()[i + 1];
+  }
+  return labels;
 }
 
 void DecoderConfig::check() const {

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "checkpoint.hpp"
 #include "config_file.hpp"
 
@@ -78,9 +80,12 @@ std::unique_ptr<Model> load_with_head(Config config, const std::string& folder, 
   }
   const Checkpoint file(folder, rules);
   const auto d = static_cast<double>(config.hidden_size);
-  file.check_size(d * static_cast<double>(config.vocab_size + config.num_labels) +
-                  static_cast<double>(config.layers) * d *
-                      (d + 2.0 * static_cast<double>(config.intermediate_size)));
+  file.check_size(
+      d * static_cast<double>(config.vocab_size + config.num_labels) +
+          static_cast<double>(config.layers) * d *
+              (d + 2.0 * static_cast<double>(config.intermediate_size)),
+      fmt::format("{} layers, hidden_size {}, intermediate_size {}, vocab_size {}", config.layers,
+                  config.hidden_size, config.intermediate_size, config.vocab_size));
   auto model = std::make_unique<Model>(config, head, rng);
   const LoadReport found = file.load_into(*model, other_size);
   if (report != nullptr) *report = found;

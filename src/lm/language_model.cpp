@@ -68,8 +68,8 @@ LanguageModel load_language_model(const std::string& model, const std::string& a
   if (!fs::exists(path)) {
     throw InputError(fmt::format("'{}': expected a model folder, or a llama2.c .bin file", model));
   }
-  if (fs::is_directory(path) && !fs::exists(path / "config.json") &&
-      fs::exists(path / "model" / "config.json")) {
+  // A pretraining run keeps its model in model/, beside a config.json of its own.
+  if (!fs::exists(path / "model.safetensors") && fs::exists(path / "model" / "model.safetensors")) {
     path /= "model";
   }
   std::string bin = fs::is_directory(path) ? "" : path.string();
