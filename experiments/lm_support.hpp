@@ -48,7 +48,7 @@ struct LanguageJob {
   FinetuneOptions options;
   FinetuneObserver observe;
   /// What is measured on the trained model; keeps its results with the stage.
-  std::function<void(Stage&, Bert<float>&)> after;
+  std::function<void(Stage&, Model<float>&)> after;
 };
 
 class LanguageLab {
@@ -104,7 +104,7 @@ std::vector<double> smoothed(const std::vector<double>& x, double weight);
 index_t numerical_rank(const Tensor<float>& spectrum, const Shape& shape, bool deep);
 
 /// Every adapted layer with its adapter, in the model's order.
-std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Bert<float>& model);
+std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Model<float>& model);
 
 /// "layer 1 query" for "bert.encoder.layer.0.attention.self.query".
 std::string short_layer_name(const std::string& name);

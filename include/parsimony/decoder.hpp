@@ -100,10 +100,8 @@ Tensor<std::int64_t> next_tokens(const Tensor<std::int64_t>& ids);
 enum class DecoderHead { none, language, classifier };
 
 template <class T>
-class Decoder : public Module<T> {
+class Decoder : public Model<T> {
  public:
-  /// "gpt2" or "llama".
-  virtual std::string type() const = 0;
   virtual const DecoderConfig& config() const = 0;
   DecoderHead head() const { return head_; }
 
@@ -119,16 +117,14 @@ class Decoder : public Module<T> {
   /// Mean cross-entropy of each token's successor, (batch, length) ids without padding.
   Var<T> language_loss(const Tensor<std::int64_t>& ids, Pass& pass) const;
   /// Outputs of the classification head (batch, num_labels), from each sequence's last token.
-  Var<T> logits(const TokenBatch& batch, Pass& pass) const;
+  Var<T> logits(const TokenBatch& batch, Pass& pass) const override;
+  bool is_head(const std::string& parameter) const override;
 
   /// Keeps every weight matrix transposed as well (Adaptable::keep_transposed): twice the memory,
   /// and tokens come faster one by one.
   void prepare_generation();
   /// A cache of the model's size, or for `capacity` tokens.
   KeyValueCache<T> cache(index_t capacity = 0) const;
-  /// Writes config.json and model.safetensors; adapters are merged into their weights.
-  /// @throws IoError.
-  virtual void save(const std::string& folder, FloatFormat format = FloatFormat::f32) = 0;
 
  protected:
   explicit Decoder(DecoderHead head) : head_(head) {}
@@ -204,7 +200,8 @@ std::unique_ptr<Decoder<T>> load_decoder(const std::string& folder, DecoderHead 
 template <class T>
 std::unique_ptr<Decoder<T>> load_llama2c(const std::string& path, DecoderHead head, const Rng& rng);
 
-/// model_type of a folder's config.json. @throws InputError if there is none.
+/// model_type of a folder's config.json, "" if it says none. @throws InputError if it has no
+/// config.
 std::string model_type(const std::string& folder);
 
 extern template class KeyValueCache<float>;

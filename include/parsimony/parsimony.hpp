@@ -19,10 +19,12 @@
 #include <parsimony/finetune.hpp>
 #include <parsimony/generate.hpp>
 #include <parsimony/gradcheck.hpp>
+#include <parsimony/images.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
 #include <parsimony/metrics.hpp>
+#include <parsimony/model.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>

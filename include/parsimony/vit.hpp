@@ -43,7 +43,7 @@ struct VitConfig {
 VitConfig load_vit_config(const std::string& path);
 
 template <class T>
-class Vit : public Module<T> {
+class Vit : public Model<T> {
  public:
   /// Fresh weights: N(0, initializer_range²). @throws ValueError as VitConfig::check.
   Vit(const VitConfig& config, const Rng& rng);
@@ -55,9 +55,11 @@ class Vit : public Module<T> {
   Var<T> hidden(const Tensor<T>& pixels, Pass& pass) const;
   /// Outputs of the classification head (batch, num_labels).
   Var<T> logits(const Tensor<T>& pixels, Pass& pass) const;
-  /// Writes config.json and model.safetensors; adapters are merged into their weights.
-  /// @throws IoError.
-  void save(const std::string& folder, FloatFormat format = FloatFormat::f32);
+  /// The same of batch.pixels.
+  Var<T> logits(const TokenBatch& batch, Pass& pass) const override;
+  std::string type() const override { return "vit"; }
+  bool is_head(const std::string& parameter) const override;
+  void save(const std::string& folder, FloatFormat format = FloatFormat::f32) override;
 
  private:
   struct Body;

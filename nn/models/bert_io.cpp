@@ -71,15 +71,15 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
 }
 
 template <class T>
-void save_bert(Bert<T>& model, const std::string& folder, FloatFormat format) {
-  save_checkpoint<T>(model, folder, rules(model.head()), format);
-  save_bert_config(model.config(), (fs::path(folder) / "config.json").string());
+void Bert<T>::save(const std::string& folder, FloatFormat format) {
+  save_checkpoint<T>(*this, folder, rules(head_), format);
+  save_bert_config(config_, (fs::path(folder) / "config.json").string());
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                                 \
   template std::unique_ptr<Bert<T>> load_bert(const std::string&, BertHead, const Rng&, index_t, \
                                               LoadReport*, const std::vector<std::string>&);     \
-  template void save_bert(Bert<T>&, const std::string&, FloatFormat);
+  template void Bert<T>::save(const std::string&, FloatFormat);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

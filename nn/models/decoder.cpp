@@ -77,24 +77,24 @@ template <class T>
 void Decoder<T>::check_input(const Tensor<std::int64_t>& ids, const Tensor<std::uint8_t>& mask,
                              const KeyValueCache<T>* cache) const {
   if (ids.rank() != 2 || (mask.defined() && (mask.shape() != ids.shape() || cache != nullptr))) {
-    throw ShapeError(
-        fmt::format("{}: expected ids (batch, length) and a mask of that shape, none "
-                    "with a cache; got {} and {}",
-                    type(), ids.shape().str(), mask.defined() ? mask.shape().str() : "no mask"));
+    throw ShapeError(fmt::format(
+        "{}: expected ids (batch, length) and a mask of that shape, none "
+        "with a cache; got {} and {}",
+        this->type(), ids.shape().str(), mask.defined() ? mask.shape().str() : "no mask"));
   }
   const index_t length = ids.dim(1) + (cache != nullptr ? cache->length() : 0);
   if (length > config().positions) {
     throw ShapeError(
         fmt::format("{}: expected at most {} tokens a sequence, the context window; "
                     "got {}",
-                    type(), config().positions, length));
+                    this->type(), config().positions, length));
   }
 }
 
 template <class T>
 Var<T> Decoder<T>::token_logits(const Var<T>& rows, Pass& pass) const {
   if (head_ != DecoderHead::language) {
-    throw ValueError(fmt::format("{}: this model has no head over the vocabulary", type()));
+    throw ValueError(fmt::format("{}: this model has no head over the vocabulary", this->type()));
   }
   if (language_) return (*language_)(rows, pass);
   return words().times(rows);
@@ -108,7 +108,8 @@ Var<T> Decoder<T>::language_loss(const Tensor<std::int64_t>& ids, Pass& pass) co
 
 template <class T>
 Var<T> Decoder<T>::logits(const TokenBatch& batch, Pass& pass) const {
-  if (!score_) throw ValueError(fmt::format("{}: this model has no classification head", type()));
+  if (!score_)
+    throw ValueError(fmt::format("{}: this model has no classification head", this->type()));
   const Var<T> x = hidden(batch.ids, batch.mask, pass);
   const index_t length = x.dim(1);
   Tensor<std::int64_t> last({x.dim(0)});
@@ -118,6 +119,11 @@ Var<T> Decoder<T>::logits(const TokenBatch& batch, Pass& pass) const {
     last.mutable_data()[b] = b * length + n - 1;
   }
   return (*score_)(gather_rows(reshape(x, {x.dim(0) * length, x.dim(2)}), last), pass);
+}
+
+template <class T>
+bool Decoder<T>::is_head(const std::string& parameter) const {
+  return parameter.compare(0, 6, "score.") == 0;
 }
 
 template <class T>
@@ -166,7 +172,6 @@ std::string model_type(const std::string& folder) {
   const ConfigReader read((std::filesystem::path(folder) / "config.json").string());
   std::string type;
   read.text("model_type", type);
-  if (type.empty()) read.fail("the key 'model_type' is missing");
   return type;
 }
 

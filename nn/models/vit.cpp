@@ -201,6 +201,17 @@ Var<T> Vit<T>::logits(const Tensor<T>& pixels, Pass& pass) const {
 }
 
 template <class T>
+Var<T> Vit<T>::logits(const TokenBatch& batch, Pass& pass) const {
+  if (!batch.pixels.defined()) throw ValueError("vit: expected images; got a batch of tokens");
+  return logits(cast<T>(batch.pixels), pass);
+}
+
+template <class T>
+bool Vit<T>::is_head(const std::string& parameter) const {
+  return parameter.compare(0, 11, "classifier.") == 0;
+}
+
+template <class T>
 void Vit<T>::save(const std::string& folder, FloatFormat format) {
   const VitConfig& c = config_;
   save_checkpoint<T>(*this, folder, rules(c), format);

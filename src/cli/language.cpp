@@ -42,7 +42,10 @@ std::string task_path(const std::string& folder) {
 
 std::vector<Option> task_options(TaskSettings& s, bool with_train) {
   std::vector<Option> options = {
-      {"--task", "NAME", fmt::format("{}", fmt::join(text_task_names(), ", ")), &s.task}};
+      {"--task", "NAME",
+       fmt::format("{}; of images: {}", fmt::join(text_task_names(), ", "),
+                   fmt::join(image_task_names(), ", ")),
+       &s.task}};
   if (with_train)
     options.push_back({"--train", "FILE", "your own table (TSV, CSV, JSONL)", &s.train});
   options.push_back({"--dev", "FILE", "your own labelled table to evaluate on", &s.dev});
@@ -53,6 +56,17 @@ std::vector<Option> task_options(TaskSettings& s, bool with_train) {
       {"--max-length", "N", "examples with more tokens are left out (128)", &s.max_length});
   options.push_back(data_option(&s.data));
   return options;
+}
+
+bool is_image_task(const TaskSettings& s) {
+  const auto& names = image_task_names();
+  return std::find(names.begin(), names.end(), s.task) != names.end();
+}
+
+EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base) {
+  if (!is_image_task(s)) return encode_task(base, load_splits(s), s.max_length);
+  check_data_folder(s.data);
+  return image_task(base, load_image_task(s.task, s.data));
 }
 
 TextSplits load_splits(const TaskSettings& s) {
@@ -117,8 +131,9 @@ Answering::Answering(const std::string& model_folder, const std::string& adapter
   model = base.classifier(task, 0, &report);
   if (!adapter_folder.empty()) {
     load_adapters<float>(*model, adapter_folder);
-  } else if (std::find(report.fresh.begin(), report.fresh.end(), "classifier.weight") !=
-             report.fresh.end()) {
+  } else if (std::any_of(report.fresh.begin(), report.fresh.end(), [](const std::string& name) {
+               return name == "classifier.weight" || name == "score.weight";
+             })) {
     std::fprintf(stderr, "the model has no classification head; a fresh one answers at random\n");
   }
 }

@@ -20,6 +20,10 @@ struct TaskSettings {
 std::vector<Option> task_options(TaskSettings& s, bool with_train);
 /// @throws ValueError unless either a task or files are named; what loading throws.
 TextSplits load_splits(const TaskSettings& s);
+/// Whether the task is on images.
+bool is_image_task(const TaskSettings& s);
+/// The task as the model reads it. @throws as load_splits, encode_task, image_task.
+EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base);
 
 /// adapter/task.json: what the outputs of a model mean.
 void save_task(const TextTask& task, const std::string& folder);
@@ -30,7 +34,7 @@ TextTask read_task(const std::string& folder);
 struct Answering {
   BaseModel base;
   TextTask task;
-  std::unique_ptr<Bert<float>> model;
+  std::unique_ptr<Model<float>> model;
   Answering(const std::string& model_folder, const std::string& adapter_folder);
 };
 

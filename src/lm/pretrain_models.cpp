@@ -50,7 +50,7 @@ class MaskedModel : public PretrainModel {
     return score_of(model_.masked_logits(batch.tokens, batch.places, pass), batch.labels);
   }
   void save(const std::string& folder, FloatFormat format) override {
-    save_bert(model_, folder, format);
+    model_.save(folder, format);
     // Fine-tuning wants its dropout, whatever pretraining had.
     BertConfig saved = model_.config();
     saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;

@@ -5,6 +5,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/generate.hpp>
+#include <parsimony/optim.hpp>
 #include <parsimony/vit.hpp>
 
 #include <algorithm>
@@ -398,4 +399,63 @@ TEST_CASE("stories260K: the documented greedy text") {
             0, 52, "Once upon a time, there was a little girl named Lily") == 0);
   const std::string text = "Lily's mom said, \"Let's go!\"\nZo\u00eb";
   CHECK(model.tokenizer->decode(model.tokenizer->ids(text)) == text);
+}
+
+TEST_CASE("adapters on decoders and vit: targets, training, folders and merging") {
+  const auto count = [](Module<float>& model, const std::string& set) {
+    return adapter_targets<float>(model, set).size();
+  };
+  const auto llama =
+      load_decoder<float>(folder_of("llama_own_head"), DecoderHead::language, Rng(1));
+  const auto gpt2 = load_decoder<float>(folder_of("gpt2_prefixed"), DecoderHead::language, Rng(1));
+  const auto vit = load_vit<float>(folder_of("vit"), Rng(1));
+  CHECK(count(*llama, "query-value") == 4);
+  CHECK(count(*llama, "attention-mlp") == 14);
+  CHECK(count(*llama, "all-linear") == 14);
+  CHECK(count(*llama, "all-dense") == 14);
+  CHECK(count(*llama, "up_proj,down_proj") == 4);
+  CHECK(count(*gpt2, "query-value") == 2);
+  CHECK(count(*gpt2, "all-linear") == 8);
+  CHECK(count(*gpt2, "mlp.c_proj") == 2);
+  CHECK(count(*vit, "query-value") == 4);
+  CHECK(count(*vit, "all-linear") == 12);
+  CHECK_THROWS_WITH(count(*llama, "q_prof"), contains("did you mean 'q_proj'?"));
+
+  const parsimony::testing::TempFolder temp;
+  const Tensor<std::int64_t> ids({2, 6}, {1, 7, 3, 9, 4, 8, 2, 6, 6, 2, 8, 4});
+  for (const std::string& method : adapter_methods()) {
+    for (const std::string name : {"llama_shared", "gpt2_prefixed"}) {
+      CAPTURE(method, name);
+      const auto load = [&] {
+        return load_decoder<float>(folder_of(name), DecoderHead::language, Rng(1));
+      };
+      const auto model = load();
+      AdapterOptions options;
+      options.method = method;
+      options.set("rank", index_t{2});
+      const auto loss = [&] {
+        Pass pass;
+        return model->language_loss(ids, pass);
+      };
+      const auto gradients = probe_gradients<float>(*model, "all-linear", options, Rng(2), loss);
+      attach_adapters<float>(*model, "all-linear", options, Rng(3), gradients);
+      AdamW<float> optimizer(trainable_groups<float>(*model), 1e-2);
+      for (int step = 0; step < 3; ++step) {
+        backward(loss());
+        optimizer.step();
+      }
+      const Tensor<float> trained = scores_of(*model, ids);
+      CHECK(largest_difference(trained, cast<double>(scores_of(*load(), ids))) > 1e-5);
+      const std::string folder = temp / (method + name);
+      save_adapters<float>(*model, folder, "all-linear", options, {});
+      const auto again = load();
+      load_adapters<float>(*again, folder);
+      CHECK(scores_of(*again, ids).to_vector() == trained.to_vector());
+      again->save(folder + "/merged");
+      const auto merged = load_decoder<float>(folder + "/merged", DecoderHead::language, Rng(1));
+      CHECK(largest_difference(scores_of(*merged, ids), cast<double>(trained)) < 1e-4);
+      merge_adapters<float>(*again);
+      CHECK(scores_of(*again, ids).to_vector() == scores_of(*merged, ids).to_vector());
+    }
+  }
 }
