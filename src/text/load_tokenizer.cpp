@@ -44,7 +44,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   if (fs::is_directory(in) && !fs::exists(in / "vocab.txt")) {
     const char* half = fs::exists(in / "vocab.json")   ? "; vocab.json is there, merges.txt is not"
                        : fs::exists(in / "merges.txt") ? "; merges.txt is there, vocab.json is not"
-                                                       : "";
+                       : fs::exists(in / "tokenizer.json")
+                           ? "; tokenizer.json alone is not read: save the tokenizer with "
+                             "transformers' use_fast=False to get those"
+                           : "";
     throw InputError(
         fmt::format("'{}': expected a tokenizer: vocab.txt, vocab.json and merges.txt, "
                     "tokenizer.model or tokenizer.bin{}",

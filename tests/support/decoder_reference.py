@@ -3,7 +3,8 @@
 the C++ ones to be compared with. Written from the formulas, not from our code.
 
   decoder_reference.py fixture DIR    writes the models and numbers of the unit tests
-                                      (fixtures/decoders); the tokenizer's need Debian's python3-regex
+                                      (fixtures/decoders); the tokenizers' need Debian's python3-regex and
+                                      python3-sentencepiece
 """
 import json
 import sys
@@ -336,7 +337,24 @@ def fixtures(target):
     (folder / "cases.json").write_text(json.dumps(cases, indent=0) + "\n")
 
 
+def sentencepiece(folder):
+    """A model of Google's trainer and the ids of its Python binding (Debian's python3-sentencepiece)."""
+    import sentencepiece as spm
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = folder / "corpus.txt"
+    corpus.write_text((TEXT + "\n") * 4)
+    spm.SentencePieceTrainer.train(input=str(corpus), model_prefix=str(folder / "tokenizer"), vocab_size=340,
+                                   model_type="bpe", byte_fallback=True, hard_vocab_limit=False,
+                                   normalization_rule_name="identity", remove_extra_whitespaces=False)
+    corpus.unlink()
+    (folder / "tokenizer.vocab").unlink()
+    model = spm.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    cases = [{"text": t, "ids": model.encode(t)} for t in WORDS if "\u0001" not in t]
+    (folder / "cases.json").write_text(json.dumps(cases, indent=0) + "\n")
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] != "fixture":
         sys.exit(__doc__)
     fixtures(Path(sys.argv[2]))
+    sentencepiece(Path(sys.argv[2]) / "sentencepiece")

@@ -143,3 +143,33 @@ TEST_CASE("joining of pieces: the short way and the long way agree") {
     CHECK(pieces == expected);
   }
 }
+
+TEST_CASE("sentencepiece: ids are those of the library's own binding") {
+  const std::string folder = fixture("decoders/sentencepiece");
+  std::unique_ptr<Tokenizer> tokenizer;
+  try {
+    tokenizer = load_tokenizer(folder);
+  } catch (const InputError& e) {
+    CHECK_THAT(e.what(), contains("-Dsentencepiece=enabled"));
+    WARN("this build has no SentencePiece");
+    return;
+  }
+  const auto cases = nlohmann::json::parse(read_file(folder + "/cases.json"));
+  REQUIRE(cases.size() > 15);
+  for (const auto& c : cases) {
+    const auto text = c["text"].get<std::string>();
+    INFO(text);
+    const auto ids = tokenizer->ids(text);
+    CHECK(ids == c["ids"].get<std::vector<std::int32_t>>());
+    CHECK(tokenizer->decode(ids) == text);
+  }
+  CHECK(tokenizer->bos_id() == 1);
+  CHECK(tokenizer->eos_id() == 2);
+  CHECK(tokenizer->begins_with_bos());
+  CHECK(tokenizer->encode("a", "b").ids.front() == 1);
+  const TempFolder temp;
+  tokenizer->save(temp / "saved");
+  CHECK(load_tokenizer(temp / "saved")->ids("Hello world") == tokenizer->ids("Hello world"));
+  write_raw(temp / "tokenizer.model", "no model");
+  CHECK_THROWS_WITH(load_tokenizer(temp.path()), contains("expected a SentencePiece model"));
+}
