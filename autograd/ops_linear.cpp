@@ -38,19 +38,12 @@ Shape with_last(Shape shape, index_t last) {
   return shape;
 }
 
-/// y = x Wᵀ + b, the bias written first so that the product adds to it.
+/// y = x Wᵀ + b
 template <class T>
 Tensor<T> affine(const Sizes& n, const Tensor<T>& x, const T* weight, const Tensor<T>& bias) {
   Tensor<T> y(with_last(x.shape(), n.out));
-  T* out = y.mutable_data();
-  if (bias.defined()) {
-    const T* b = bias.data();
-    kernels::parallel_for(n.rows, n.out, [=](std::int64_t first, std::int64_t last) {
-      for (std::int64_t r = first; r < last; ++r) std::copy(b, b + n.out, out + r * n.out);
-    });
-  }
-  kernels::gemm(false, true, n.rows, n.out, n.in, T(1), x.data(), n.in, weight, n.in,
-                bias.defined() ? T(1) : T(0), out, n.out);
+  kernels::affine(n.rows, n.out, n.in, x.data(), weight, bias.defined() ? bias.data() : nullptr,
+                  y.mutable_data());
   return y;
 }
 
@@ -188,10 +181,117 @@ Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias
       });
 }
 
+namespace {
+
+/// diag(gain) (W + left right)
+template <class T>
+Tensor<T> scaled_update(const Sizes& n, const Tensor<T>& weight, const Tensor<T>& left,
+                        const Tensor<T>& right, const T* gain) {
+  Tensor<T> out = updated(n, weight, left, right);
+  T* w = out.mutable_data();
+  kernels::parallel_for(n.out, n.in, [=](std::int64_t first, std::int64_t last) {
+    for (std::int64_t o = first; o < last; ++o) {
+      for (std::int64_t i = 0; i < n.in; ++i) w[o * n.in + i] *= gain[o];
+    }
+  });
+  return out;
+}
+
+/// Σ_rows dy ⊙ (y - b), column by column in a fixed order.
+template <class T>
+Tensor<T> column_products(const Sizes& n, const T* dy, const T* y, const T* bias) {
+  Tensor<T> out = Tensor<T>::zeros({n.out});
+  T* sums = out.mutable_data();
+  for (std::int64_t r = 0; r < n.rows; ++r) {
+    const T* d = dy + r * n.out;
+    const T* v = y + r * n.out;
+    if (bias == nullptr) {
+      for (std::int64_t o = 0; o < n.out; ++o) sums[o] += d[o] * v[o];
+    } else {
+      for (std::int64_t o = 0; o < n.out; ++o) sums[o] += d[o] * (v[o] - bias[o]);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+// y = u diag(gain) + b with u = x (W + left right)ᵀ: dgain = Σ dy ⊙ u, where u is (y - b) / gain,
+// or computed again for a gain of 0; all else as in low_rank_linear under dy diag(gain).
+template <class T>
+Var<T> scaled_low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                              const Var<T>& left, const Var<T>& right, const Var<T>& gain) {
+  const Sizes n = sizes_of("scaled_low_rank_linear", x, weight, bias);
+  const index_t r = left.rank() == 2 ? left.dim(1) : 0;
+  if (left.shape() != Shape{n.out, r} || right.shape() != Shape{r, n.in} ||
+      gain.shape() != Shape{n.out}) {
+    throw ShapeError(fmt::format(
+        "scaled_low_rank_linear: expected left (out, r), right (r, in), gain (out,) for "
+        "a weight {}; got {}, {}, {}",
+        weight.shape().str(), left.shape().str(), right.shape().str(), gain.shape().str()));
+  }
+  const Tensor<T> b = bias.defined() ? bias.value() : Tensor<T>();
+  Tensor<T> y = affine(
+      n, x.value(),
+      scaled_update(n, weight.value(), left.value(), right.value(), gain.value().data()).data(), b);
+  const Var<T> inputs[] = {x, left, right, gain, weight, bias};
+  return make_op(
+      "scaled_low_rank_linear", std::move(y), inputs, bias.defined() ? 6 : 5,
+      [n, r, b, x = x.value(), w = weight.value(), left = left.value(), right = right.value(),
+       gain = gain.value()](const Tensor<T>& y, const Tensor<T>& dy, Gradients<T>& d) {
+        const T* g = gain.data();
+        const Tensor<T> scaled_left = mul(left, gain.reshape({n.out, 1}));
+        d.add(0, [&] {
+          return product(false, false, n.rows, n.in, n.out, dy.data(),
+                         scaled_update(n, w, left, right, g).data(), x.shape());
+        });
+        if (d.needs(1) || d.needs(2)) {
+          Tensor<T> dleft(left.shape());
+          Tensor<T> dright(right.shape());
+          if (r <= kernels::low_rank_most) {
+            kernels::low_rank_gradients(n.rows, n.out, n.in, r, x.data(), dy.data(),
+                                        scaled_left.data(), right.data(), dleft.mutable_data(),
+                                        dright.mutable_data());
+          } else {
+            const Tensor<T> p =
+                product(false, true, n.rows, r, n.in, x.data(), right.data(), Shape{n.rows, r});
+            const Tensor<T> q = product(false, false, n.rows, r, n.out, dy.data(),
+                                        scaled_left.data(), Shape{n.rows, r});
+            dleft = product(true, false, n.out, r, n.rows, dy.data(), p.data(), left.shape());
+            dright = product(true, false, r, n.in, n.rows, q.data(), x.data(), right.shape());
+          }
+          d.add(1, [&] { return mul(dleft, gain.reshape({n.out, 1})); });
+          d.add(2, [&] { return dright; });
+        }
+        d.add(3, [&] {
+          Tensor<T> out = column_products(n, dy.data(), y.data(), b.defined() ? b.data() : nullptr);
+          T* o = out.mutable_data();
+          for (index_t i = 0; i < n.out; ++i) {
+            if (g[i] != T(0)) {
+              o[i] /= g[i];
+              continue;
+            }
+            const Tensor<T> row = add(w.rows(i, i + 1), matmul(left.rows(i, i + 1), right));
+            const Tensor<T> u = matmul(x.reshape({n.rows, n.in}), row, false, true);
+            for (index_t k = 0; k < n.rows; ++k) o[i] += dy.data()[k * n.out + i] * u.data()[k];
+          }
+          return out;
+        });
+        d.add(4, [&] {
+          return mul(
+              product(true, false, n.out, n.in, n.rows, dy.data(), x.data(), Shape{n.out, n.in}),
+              gain.reshape({n.out, 1}));
+        });
+        if (b.defined()) d.add(5, [&] { return dy; });
+      });
+}
+
 #define PARSIMONY_INSTANTIATE(T)                                                              \
   template Var<T> linear(const Var<T>&, const Var<T>&, const Var<T>&);                        \
   template Var<T> low_rank_linear(const Var<T>&, const Var<T>&, const Var<T>&, const Var<T>&, \
-                                  const Var<T>&);
+                                  const Var<T>&);                                             \
+  template Var<T> scaled_low_rank_linear(const Var<T>&, const Var<T>&, const Var<T>&,         \
+                                         const Var<T>&, const Var<T>&, const Var<T>&);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

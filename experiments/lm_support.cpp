@@ -13,13 +13,13 @@ namespace {
 
 /// From this width on a model gets the paper's rates.
 constexpr index_t paper_width = 512;
-constexpr LanguageRates small_rates{2e-3, 2e-2};
+constexpr LanguageRates small_rates{1e-3, 2e-3, 1e-3, 2e-2};
 
 LanguageRates rates_for(const Config& c, const BaseConfig& model) {
   LanguageRates rates = model.hidden_size >= paper_width ? LanguageRates() : small_rates;
   const double all = c.real("lr", 0, 1e3);
   const double inner = c.real("inner_lr", 0, 1e3);
-  if (all > 0) rates.all = all;
+  if (all > 0) rates.vanilla = rates.narrow = rates.full = all;
   if (inner > 0) rates.inner = inner;
   return rates;
 }
@@ -57,7 +57,7 @@ void declare_language(Config& c, const LanguageDefaults& d) {
   c.declare("model", std::string(),
             "a BERT's folder, or scratch:SIZE for fresh weights; empty: the shipped tiny-en");
   if (!d.task.empty()) {
-    c.declare("task", d.task, "the task; claims are judged on " + d.task + " only");
+    c.declare("task", d.task, "the task, see docs/text_data.md; without its data generated pairs");
   }
   c.declare("seeds", d.seeds, "samples, batches, dropout and adapters to average over");
   c.declare("steps", d.steps, "updates of each run");
@@ -66,12 +66,15 @@ void declare_language(Config& c, const LanguageDefaults& d) {
   c.declare("batch", index_t{16}, "examples an update");
   c.declare("lr", 0.0,
             "learning rate; 0: 1e-4, the paper's, for models 512 or more wide, else " +
-                number(small_rates.all));
+                number(small_rates.vanilla) + " for LoRA, " + number(small_rates.narrow) +
+                " for Deep LoRA, " + number(small_rates.full) + " at full width");
   c.declare("inner_lr", 0.0,
             "learning rate of the compressed form's inner factors; 0: 1e-2, the paper's, for "
             "models 512 or more wide, else " +
                 number(small_rates.inner));
-  c.declare("gamma", 1e-2, "learning rate of the compressed form's outer factors over inner_lr");
+  c.declare("gamma", 0.0,
+            "learning rate of the compressed form's outer factors over inner_lr; 0: lr / inner_lr, "
+            "1e-2 in the paper");
   c.declare("eps", 1e-3, "scale of Deep LoRA's initial factors");
   c.declare("max_length", index_t{48}, "examples with more tokens are left out");
   c.declare("dev_examples", index_t{300}, "examples evaluated on, the same for all runs; 0: all");
@@ -98,8 +101,10 @@ LanguageLab::LanguageLab(Run& run)
       base_(run.config().text("model")),
       rates_(rates_for(run.config(), base_.config())) {
   run.array_note("model", base_.name());
-  run.array_note("lr", number(rates_.all));
-  run.array_note("inner_lr", number(rates_.inner));
+  run.array_note("lr.vanilla", number(rates_.vanilla));
+  run.array_note("lr.narrow", number(rates_.narrow));
+  run.array_note("lr.full", number(rates_.full));
+  run.array_note("lr.inner", number(rates_.inner));
 }
 
 std::vector<std::uint64_t> LanguageLab::seeds() const {
@@ -158,15 +163,19 @@ FinetuneOptions LanguageLab::options(const std::string& method, index_t samples,
   o.method = method == "lora" ? "lora" : "deep-lora";
   o.adapter.set("rank", c.integer("rank", 1, 1 << 20));
   if (method != "lora") {
+    const double gamma = c.real("gamma", 0, 1e6);
     o.adapter.set("form", method)
         .set("eps", c.real("eps", 1e-12, 1e3))
-        .set("gamma", c.real("gamma", 0, 1e6));
+        .set("gamma", gamma > 0 ? gamma : rates_.narrow / rates_.inner);
   }
   o.targets = c.text("targets");
   o.samples = samples;
   o.steps = c.integer("steps", 1, 1 << 30);
   o.batch = c.integer("batch", 1, 1 << 20);
-  o.learning_rate = method == "compressed" ? rates_.inner : rates_.all;
+  o.learning_rate = method == "compressed" ? rates_.inner
+                    : method == "full"     ? rates_.full
+                    : method == "narrow"   ? rates_.narrow
+                                           : rates_.vanilla;
   o.seed = seed;
   return o;
 }
@@ -186,11 +195,11 @@ std::vector<const Record*> LanguageLab::run(const std::string& label,
 }
 
 void LanguageLab::judge(const std::string& id, bool holds, const std::string& measured) {
-  if (found_ == wanted_ && found_ == "stsb") {
-    judge_anywhere(id, holds, measured);
+  const std::string where = found_ == "stsb" ? measured : task_title() + ": " + measured;
+  if (found_ != "synthetic") {
+    judge_anywhere(id, holds, where);
   } else {
-    run_.claim_not_run(id, (missing_.empty() ? "judged on stsb only" : missing_) + "; on " +
-                               task_title() + ": " + measured);
+    run_.claim_not_run(id, (missing_.empty() ? "needs real text" : missing_) + "; " + where);
   }
 }
 
@@ -253,24 +262,45 @@ std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Model<flo
   return found;
 }
 
-std::string short_layer_name(const std::string& name) {
-  const std::string mark = ".layer.";
-  const std::size_t at = name.find(mark);
-  if (at == std::string::npos) {
-    return name.find("pooler") != std::string::npos ? "pooler" : "embedding";
+double constant_loss(const EncodedTask& task) {
+  const std::vector<double>& labels = task.train.labels;
+  if (task.task.regression()) {
+    const double std = spread(labels).population_std;
+    return std * std;
   }
-  const std::size_t number_at = at + mark.size();
-  const std::size_t dot = name.find('.', number_at);
-  const std::string layer = std::to_string(std::stol(name.substr(number_at)) + 1);
-  const std::string part = name.substr(dot + 1);
-  static const std::vector<std::pair<const char*, const char*>> parts = {
-      {"attention.self.query", "query"},      {"attention.self.key", "key"},
-      {"attention.self.value", "value"},      {"attention.output.dense", "attention out"},
-      {"intermediate.dense", "intermediate"}, {"output.dense", "output"}};
-  for (const auto& [full, brief] : parts) {
-    if (part == full) return layer + " " + brief;
+  std::map<double, double> counts;
+  for (const double label : labels) counts[label] += 1;
+  double entropy = 0;
+  for (const auto& [label, count] : counts) {
+    const double share = count / static_cast<double>(labels.size());
+    entropy -= share * std::log(share);
   }
-  return layer + " " + part;
+  return entropy;
+}
+
+std::string metric_label(const EncodedTask& task) {
+  if (task.task.metric == "pearson") return "Pearson's r on dev";
+  if (task.task.metric == "matthews") return "Matthews' correlation on dev";
+  return task.task.metric + " on dev";
+}
+
+std::vector<std::string> as_names(const std::vector<index_t>& values) {
+  std::vector<std::string> names;
+  for (const index_t value : values) names.push_back(std::to_string(value));
+  return names;
+}
+
+void half_band(Panel& panel, const std::string& label,
+               const std::vector<std::vector<double>>& values) {
+  std::vector<double> x, mean, low, high;
+  for (const auto& row : values) {
+    const Spread s = spread(row);
+    x.push_back(static_cast<double>(x.size()));
+    mean.push_back(s.mean);
+    low.push_back(s.mean - s.population_std / 2);
+    high.push_back(s.mean + s.population_std / 2);
+  }
+  panel.band(label, x, mean, low, high);
 }
 
 Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows) {

@@ -20,10 +20,12 @@
 
 namespace parsimony::lab {
 
-/// Learning rates: all factors of vanilla and of narrow and full-width Deep LoRA; the inner factors
-/// of compressed Deep LoRA, whose outer ones take gamma times it.
+/// Learning rates: of vanilla LoRA; of narrow and of full-width Deep LoRA; of the inner factors of
+/// compressed Deep LoRA, whose outer ones take `narrow` unless gamma is set.
 struct LanguageRates {
-  double all = 1e-4;
+  double vanilla = 1e-4;
+  double narrow = 1e-4;
+  double full = 1e-4;
   double inner = 1e-2;
 };
 
@@ -74,10 +76,10 @@ class LanguageLab {
   /// Runs the jobs side by side; records in their order.
   std::vector<const Record*> run(const std::string& label, const std::vector<LanguageJob>& jobs);
 
-  /// Records a claim about the paper's task: "not run" at preset smoke, on a model without
-  /// training, or on another task, with what was measured.
+  /// Records a claim: "not run" at preset smoke, and where generated pairs stand in for real text,
+  /// with what was measured.
   void judge(const std::string& id, bool holds, const std::string& measured);
-  /// The same for a claim that any task bears out.
+  /// The same for a claim that generated text bears out as well.
   void judge_anywhere(const std::string& id, bool holds, const std::string& measured);
 
  private:
@@ -106,10 +108,20 @@ index_t numerical_rank(const Tensor<float>& spectrum, const Shape& shape, bool d
 /// Every adapted layer with its adapter, in the model's order.
 std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Model<float>& model);
 
-/// "layer 1 query" for "bert.encoder.layer.0.attention.self.query".
-std::string short_layer_name(const std::string& name);
+/// The loss of the best constant answer: the variance of the labels, or their entropy.
+double constant_loss(const EncodedTask& task);
 
-/// One column of values as an array for arrays.safetensors, (rows, columns).
+/// A metric's name for an axis: "Pearson's r".
+std::string metric_label(const EncodedTask& task);
+
+/// Numbers as names of categories.
+std::vector<std::string> as_names(const std::vector<index_t>& values);
+
+/// Mean and half a population standard deviation each way, as in the paper's figures; x = 0, 1, ...
+void half_band(Panel& panel, const std::string& label,
+               const std::vector<std::vector<double>>& values);
+
+/// Values as an array for arrays.safetensors, (rows, columns).
 Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows);
 
 }  // namespace parsimony::lab

@@ -12,7 +12,7 @@ class StsbFewshot : public Experiment {
     return {"stsb-fewshot",
             "few examples: Deep LoRA against vanilla LoRA, paired by seed",
             "few-shot STS-B, the figure of 16, 64 and 256 samples (spec 2.7)",
-            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 60}}};
+            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 25}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -55,32 +55,23 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
               " seeds, bands half a standard deviation each way, as in the paper.";
   Panel& p = f.panel();
   p.x_label = "training examples n";
-  p.y_label = task.task.metric;
-  p.log_x = true;
-  const std::vector<double> x = as_reals(sizes);
-  const auto add_band = [&](const std::string& label, const Scores& scores) {
-    std::vector<double> mean, low, high;
-    for (const auto& values : scores) {
-      const Spread s = spread(values);
-      mean.push_back(s.mean);
-      low.push_back(s.mean - s.population_std / 2);
-      high.push_back(s.mean + s.population_std / 2);
-    }
-    p.band(label, x, mean, low, high);
-  };
-  add_band("vanilla LoRA", vanilla);
-  add_band("Deep LoRA", deep);
+  p.y_label = metric_label(task);
+  p.categories = as_names(sizes);
+  half_band(p, "vanilla LoRA", vanilla);
+  half_band(p, "Deep LoRA", deep);
   Panel& d = f.panel();
   d.x_label = "training examples n";
   d.y_label = "difference, paired by seed";
-  d.log_x = true;
+  d.categories = as_names(sizes);
   d.legend = Panel::none;
   d.horizontal(0);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    std::vector<double> at(deep[i].size(), x[i]), difference;
-    for (std::size_t s = 0; s < deep[i].size(); ++s)
+    std::vector<double> difference;
+    for (std::size_t s = 0; s < deep[i].size(); ++s) {
       difference.push_back(deep[i][s] - vanilla[i][s]);
-    d.points("", at, difference).color = 1;
+    }
+    d.points("", std::vector<double>(difference.size(), static_cast<double>(i)), difference).color =
+        1;
   }
   run.figure(f);
 }

@@ -148,7 +148,9 @@ inline PrincipalPaths principal_paths(const Tensor<double>& reference,
 /// A number for a claim: "1.23e-10", "415", "0.95".
 inline std::string number(double value) {
   char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.4g", value);
+  // Counts (iterations) in full: 14300, not 1.43e+04.
+  const bool count = std::abs(value) < 1e9 && value == std::floor(value);
+  std::snprintf(buffer, sizeof buffer, count ? "%.0f" : "%.4g", value);
   return buffer;
 }
 

@@ -21,14 +21,22 @@ BOUNDS = {
     "dmf_step/compressed/20": 8,
     "completion_step/compressed/1000/5": 10,
     "completion_step/compressed/1000/10": 10,
+    "bert_step/deep-lora/tiny": 4,
+    "bert_step/deep-lora/mini": 3,
+    "bert_step/deep-lora/small": 2,
+    "bert_step/deep-lora/base": 1.5,
 }
+# Our own Deep LoRA step over our plain LoRA step, at most.
+DEEP_OVER_PLAIN = 1.05
+# The case whose peak memory must not exceed PyTorch's.
+MEMORY_BOUND = "bert_step/deep-lora/base"
 MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 # What Google Benchmark appends to a name for the options a benchmark was given.
 OPTION_SUFFIX = re.compile(r"/(real_time|process_time|manual_time"
                            r"|(min_time|min_warmup_time|iterations|repeats|threads):[^/]*)(?=/|$)")
 
 
-def read_times(path):
+def read_times(path, field="real_time"):
     """{name: (microseconds, threads)}; of repetitions the median."""
     with open(path) as file:
         entries = json.load(file)["benchmarks"]
@@ -40,7 +48,7 @@ def read_times(path):
         aggregate = entry.get("aggregate_name")
         if aggregate not in (None, "median"):
             continue
-        microseconds = entry["real_time"] * MICROSECONDS[entry.get("time_unit", "ns")]
+        microseconds = entry[field] * MICROSECONDS[entry.get("time_unit", "ns")]
         threads[name] = entry.get("threads")
         if aggregate:
             medians[name] = microseconds
@@ -87,10 +95,42 @@ def markdown(rows):
     return "\n".join(lines)
 
 
-def report(rows, as_json):
-    """Prints the rows; the exit code says whether every bound holds."""
-    print(json.dumps(rows, indent=2) if as_json else markdown(rows))
-    return 1 if any(row["verdict"] in ("fails", "missing") for row in rows) else 0
+def deep_over_plain(rows):
+    """One entry per size with both of our times: name, ratio, verdict."""
+    ours = {row["name"]: row["ours_us"] for row in rows}
+    checks = []
+    for name, time in ours.items():
+        plain = ours.get(name.replace("/deep-lora/", "/lora/"))
+        if "/deep-lora/" in name and time is not None and plain is not None:
+            checks.append({"name": name, "over_lora": time / plain, "bound": DEEP_OVER_PLAIN,
+                           "verdict": "holds" if time <= DEEP_OVER_PLAIN * plain else "fails"})
+    return checks
+
+
+def memory_checks(peaks):
+    """One entry per group with (ours, PyTorch's) peak MB."""
+    return [{"name": name, "ours_mb": ours, "pytorch_mb": peer,
+             "verdict": None if name != MEMORY_BOUND else "holds" if ours <= peer else "fails"}
+            for name, (ours, peer) in peaks.items()]
+
+
+def report(rows, as_json, peaks=None):
+    """Prints the rows and what else is judged; the exit code says whether every bound holds."""
+    overheads, memory = deep_over_plain(rows), memory_checks(peaks or {})
+    if as_json:
+        print(json.dumps({"cases": rows, "deep_over_plain": overheads, "memory": memory}, indent=2))
+    else:
+        print(markdown(rows))
+        for check in overheads:
+            print(f"\n{check['name']}: {check['over_lora']:.3f} of our LoRA step, "
+                  f"bound {check['bound']}: {check['verdict']}")
+        if memory:
+            print("\n| case | our peak, MB | PyTorch's peak, MB | verdict |\n|---|---:|---:|---|")
+        for check in memory:
+            print(f"| {check['name']} | {check['ours_mb']:.0f} | {check['pytorch_mb']:.0f} "
+                  f"| {show(check['verdict'], '{}')} |")
+    failed = any(check["verdict"] in ("fails", "missing") for check in [*rows, *overheads, *memory])
+    return 1 if failed else 0
 
 
 def main():

@@ -277,6 +277,12 @@ std::vector<ParameterGroup<T>> trainable_groups(Module<T>& model);
 template <class T>
 Tensor<T> update_spectrum(const Adapter<T>& adapter);
 
+/// The rank that the paper counts for an update with these singular values: NumPy's numerical rank
+/// in single precision; of Deep LoRA's 0 where the largest is at most 1e-3, and 8 at most (it keeps
+/// eight).
+template <class T>
+index_t paper_rank(const Tensor<T>& spectrum, index_t largest_side, bool deep);
+
 /// Writes adapter_config.json, adapter_model.safetensors with every adapter's parameters under
 /// "<module>.<adapter>.<parameter>" (one tensor "<adapter>" in the model's order where the method
 /// says so), and, if there are any, head.safetensors with `extras`: parameters of the model that
@@ -289,10 +295,12 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
 struct AdapterFolder {
   std::string set;
   AdapterOptions options;
-  bool adapted = true;  // false: trained or fresh parameters only
-  index_t layers = 0;   // that have an adapter
-  std::string model;    // fingerprint of their names and shapes
-  std::string base;     // of their weights, where the method depends on them; else ""
+  bool adapted = true;              // false: trained or fresh parameters only
+  index_t layers = 0;               // that have an adapter
+  std::string model;                // fingerprint of their names and shapes
+  std::string base;                 // of their weights, where the method depends on them; else ""
+  std::string base_weights;         // of all weights of the model that it does not hold itself
+  std::vector<std::string> extras;  // parameters of the model that it holds whole
 };
 /// @throws InputError naming file and key.
 AdapterFolder read_adapter_config(const std::string& folder);

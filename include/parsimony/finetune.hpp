@@ -24,6 +24,7 @@ namespace parsimony {
 struct BaseConfig {
   std::string type;  // "bert", "gpt2", "llama" or "vit"
   index_t hidden_size = 0;
+  index_t num_hidden_layers = 0, num_attention_heads = 0, intermediate_size = 0;
   index_t vocab_size = 0;               // 0 for a ViT
   index_t max_position_embeddings = 0;  // most tokens
   double initializer_range = 0.02;
@@ -37,8 +38,9 @@ class BaseModel {
  public:
   /// A model folder (or a pretraining run's, whose model/ is taken); "scratch:tiny",
   /// "scratch:llama-mini" and so on for fresh weights (a BERT's without a family) with the shipped
-  /// vocabulary, "scratch:vit-tiny-28x1" for images of 28 x 28 with one channel; or "" for the
-  /// model that is shipped. @throws InputError if there is no such folder or no such family.
+  /// vocabulary, "scratch:vit-tiny-28x1" for images of 28 x 28 with one channel; or "" (or
+  /// "tiny-en") for the model that is shipped. @throws InputError if there is no such folder or no
+  /// such family.
   explicit BaseModel(const std::string& model);
 
   /// @throws ValueError for a model of images.
@@ -62,6 +64,8 @@ class BaseModel {
   std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
+/// The name that the shipped model can be asked for by, where no folder has it.
+constexpr const char* shipped_name = "tiny-en";
 /// The folder of the model that is shipped. @throws InputError if it is not installed.
 std::string shipped_model();
 

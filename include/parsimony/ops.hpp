@@ -108,6 +108,11 @@ Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias = Var<T>
 template <class T>
 Var<T> low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                        const Var<T>& left, const Var<T>& right);
+/// x (diag(gain) (W + left right))ᵀ + b with gain (out): low_rank_linear with its outputs scaled
+/// before the bias. W + left right is always formed.
+template <class T>
+Var<T> scaled_low_rank_linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
+                              const Var<T>& left, const Var<T>& right, const Var<T>& gain);
 /// Entries on Ω of a bᵀ, a (rows, k), b (cols, k); O(|Ω| k), no dense matrix.
 template <class T>
 Var<T> sampled_matmul(const IndexSet& omega, const Var<T>& a, const Var<T>& b);
@@ -169,6 +174,15 @@ Var<T> gather_rows(const Var<T>& table, const Tensor<std::int64_t>& ids);
 /// Zeros of n rows with rows of x added at the ids; the transpose of gather_rows.
 template <class T>
 Var<T> scatter_add_rows(const Var<T>& x, const Tensor<std::int64_t>& ids, index_t n);
+
+// --- Random matrices ---------------------------------------------------------------------------
+/// Σ_i c_i R_i for coefficients (k) and random matrices R_i (rows, cols), entries uniform on (-1,
+/// 1), that are functions of rng.split(i) and the place alone; or the rows of it at the ids, shape
+/// ids.shape() + (cols), where ids are defined. The R_i are made as they are added, forward and
+/// backward, and never kept. @throws ValueError on an id outside [0, rows).
+template <class T>
+Var<T> random_combination(const Var<T>& coefficients, const Tensor<std::int64_t>& ids, index_t rows,
+                          index_t cols, const Rng& rng);
 
 // --- Losses (rank 0) ---------------------------------------------------------------------------
 /// 0.5 ||x - target||_F². The loss of the paper's theory (its code divides by the entries).

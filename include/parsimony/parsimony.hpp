@@ -23,12 +23,14 @@
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
+#include <parsimony/memory.hpp>
 #include <parsimony/metrics.hpp>
 #include <parsimony/model.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/optim.hpp>
+#include <parsimony/peft.hpp>
 #include <parsimony/pretrain.hpp>
 #include <parsimony/ratings.hpp>
 #include <parsimony/report.hpp>

@@ -69,6 +69,7 @@ struct PretrainOptions {
   std::string format = "f32";  // of the saved weights: f32, f16, bf16
   std::uint64_t seed = 0;
   bool resume = false;
+  bool keep_checkpoint = false;
   bool quiet = false;
   double checkpoint_seconds = 60;
 };

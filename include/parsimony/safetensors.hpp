@@ -79,4 +79,18 @@ void save_safetensors(const std::string& path, const TensorMap& tensors);
 /// nor 1.
 TensorMap load_safetensors(const std::string& path);
 
+/// What a file holds, from its header alone.
+struct SafetensorsSummary {
+  struct Entry {
+    std::string name, dtype;
+    Shape shape;
+    std::uint64_t bytes = 0;
+  };
+  std::vector<Entry> tensors;  // in alphabetical order
+  std::map<std::string, std::string> metadata;
+  std::uint64_t file_bytes = 0;
+};
+/// @throws InputError as load_safetensors, but for what the values say.
+SafetensorsSummary summarize_safetensors(const std::string& path);
+
 }  // namespace parsimony

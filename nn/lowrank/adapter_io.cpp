@@ -13,6 +13,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "fingerprint.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -127,6 +129,12 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
     if (std::find(extras.begin(), extras.end(), name) == extras.end()) continue;
     head.set(name, cast<float>(var.value()));
   }
+  const auto adapters = adapter_parameters(layers);
+  config["base_weights"] = parsimony::fingerprint<T>(model, [&](const std::string& name) {
+    return head.contains(name) ||
+           std::any_of(adapters.begin(), adapters.end(),
+                       [&](const auto& parameter) { return parameter.first == name; });
+  });
   make_folders(folder);
   const fs::path at(folder);
   save_safetensors((at / weights_file).string(), weights);
@@ -141,8 +149,10 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
 AdapterFolder read_adapter_config(const std::string& folder) {
   const std::string path = (fs::path(folder) / "adapter_config.json").string();
   Json json;
+  const std::string text = read_file(path);
+  check_json_depth(path, text);
   try {
-    json = Json::parse(read_file(path));
+    json = Json::parse(text);
   } catch (const Json::exception& e) {
     throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
   }
@@ -161,6 +171,7 @@ AdapterFolder read_adapter_config(const std::string& folder) {
   AdapterFolder out;
   read_key(json, path, "method", out.options.method);
   read_key(json, path, "targets", out.set);
+  read_key(json, path, "base_weights", out.base_weights);
   out.adapted = json.contains("layers");
   if (!out.adapted) return out;
   read_key(json, path, "layers", out.layers);
@@ -247,8 +258,13 @@ TensorMap unstacked(const std::string& file, const TensorMap& stored, const Adap
 
 template <class T>
 AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
-  const AdapterFolder found = read_adapter_config(folder);
+  AdapterFolder found = read_adapter_config(folder);
   const std::string file = (fs::path(folder) / weights_file).string();
+  if (!fs::exists(file) && fs::exists(fs::path(folder) / "adapter_model.bin")) {
+    throw InputError(
+        fmt::format("'{}' has adapter_model.bin but no {}; a pickle can run code and is not read",
+                    folder, weights_file));
+  }
   TensorMap stored = load_safetensors(file);
   attach_as_configured(model, folder, found);
   if (found.adapted) {
@@ -260,6 +276,7 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
   const fs::path head = fs::path(folder) / head_file;
   if (fs::exists(head)) {
     const TensorMap extras = load_safetensors(head.string());
+    found.extras = extras.names();
     for (const std::string& name : extras.names()) stored.set(name, extras.get_as<float>(name));
   }
   std::vector<std::string> problems;
@@ -288,6 +305,11 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
     throw InputError(fmt::format("'{}': an adapter for another model: {}{}", file,
                                  fmt::join(problems, "; "),
                                  count > most ? fmt::format("; and {} more", count - most) : ""));
+  }
+  const auto is_held = [&](const std::string& name) { return stored.contains(name); };
+  if (parsimony::fingerprint<T>(model, is_held) != found.base_weights) {
+    throw InputError(
+        fmt::format("'{}': an adapter for another model: its base had other weights", folder));
   }
   return found;
 }

@@ -263,6 +263,16 @@ Tensor<T> update_spectrum(const Adapter<T>& adapter) {
   return singular_values(matmul(a.r, b.r, false, true));
 }
 
+template <class T>
+index_t paper_rank(const Tensor<T>& spectrum, index_t largest_side, bool deep) {
+  if (spectrum.size() == 0) return 0;
+  const double single = 1.1920929e-7 * static_cast<double>(largest_side);
+  const auto largest = static_cast<double>(spectrum.data()[0]);
+  const index_t rank = numerical_rank_of(spectrum, largest_side, largest * single);
+  if (!deep) return rank;
+  return largest <= 1e-3 ? 0 : std::min<index_t>(rank, 8);
+}
+
 #define PARSIMONY_INSTANTIATE(T)                                                                   \
   template std::vector<AdapterTarget<T>> adapter_targets(Module<T>&, const std::string&);          \
   template GradientSubspaces<T> probe_gradients(Module<T>&, const std::string&,                    \
@@ -272,7 +282,8 @@ Tensor<T> update_spectrum(const Adapter<T>& adapter) {
                                 const GradientSubspaces<T>&);                                      \
   template void merge_adapters(Module<T>&);                                                        \
   template std::vector<ParameterGroup<T>> trainable_groups(Module<T>&);                            \
-  template Tensor<T> update_spectrum(const Adapter<T>&);
+  template Tensor<T> update_spectrum(const Adapter<T>&);                                           \
+  template index_t paper_rank(const Tensor<T>&, index_t, bool);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

@@ -15,14 +15,10 @@ namespace parsimony {
 namespace {
 
 nlohmann::ordered_json parse(const std::string& text, const std::string& path) {
-  using Ordered = nlohmann::ordered_json;
-  constexpr int deepest = 32;  // deeper than any config; the parser would recurse through it
+  check_json_depth(path, text);
   try {
-    return Ordered::parse(text, [&](int depth, Ordered::parse_event_t, Ordered&) {
-      if (depth <= deepest) return true;
-      throw InputError(fmt::format("'{}': nested deeper than {} levels", path, deepest));
-    });
-  } catch (const Ordered::exception& e) {
+    return nlohmann::ordered_json::parse(text);
+  } catch (const nlohmann::ordered_json::exception& e) {
     throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
   }
 }
@@ -140,7 +136,9 @@ void ConfigReader::labels(index_t& count, std::vector<std::string>& names) const
   if (!has("label2id") || !json_->value["label2id"].is_object()) return;
   for (std::size_t i = 0; i < names.size(); ++i) {
     const auto back = json_->value["label2id"].find(names[i]);
-    if (back != json_->value["label2id"].end() && *back != i) {
+    if (back == json_->value["label2id"].end()) continue;
+    const bool number = back->is_number_unsigned() && *back < names.size();
+    if (!number || names[back->get<std::size_t>()] != names[i]) {
       fail(fmt::format("id2label has '{}' as {}, but label2id as {}", names[i], i, back->dump()));
     }
   }

@@ -5,6 +5,7 @@
 #include <parsimony/version.hpp>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <clocale>
 #include <cmath>
@@ -112,6 +113,11 @@ CLI::App* add_command(CLI::App& app, const Command& command) {
       if (!all) added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     }
   }
+  // Every command takes --quiet, also those that are quiet anyway: scripts hand it to all.
+  const bool knows_quiet =
+      std::any_of(command.options.begin(), command.options.end(),
+                  [](const Option& option) { return option.name == "--quiet"; });
+  if (!knows_quiet) sub->add_flag("--quiet")->description(quiet_option(nullptr).help);
   // Details go below the options: a description would also show in the list of commands.
   std::string footer = command.details.empty() ? "" : wrapped(command.details) + "\n";
   footer += "Examples:";
@@ -129,7 +135,7 @@ void refuse_extras(const Command& command, const std::vector<std::string>& extra
     throw ValueError(fmt::format("{0}: unexpected argument '{1}'; see parsimony {0} --help",
                                  command.name, word));
   }
-  std::vector<std::string> names = {"--help"};
+  std::vector<std::string> names = {"--help", "--quiet"};
   for (const Option& option : command.options) {
     if (option.name[0] == '-') names.push_back(option.name);
   }
@@ -158,7 +164,8 @@ int run(int argc, const char* const* argv) {
       run_command(),      list_command(),     show_command(),     report_command(),
       complete_command(), tokenize_command(), pretrain_command(), finetune_command(),
       evaluate_command(), predict_command(),  generate_command(), perplexity_command(),
-      bench_command(),    doctor_command()};
+      merge_command(),    export_command(),   inspect_command(),  bench_command(),
+      doctor_command()};
   CLI::App app(
       "Reproduces 'Compressible Dynamics in Deep Overparameterized Low-Rank Learning & "
       "Adaptation' (arXiv 2406.04112).",

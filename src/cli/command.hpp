@@ -69,6 +69,9 @@ Command evaluate_command();
 Command predict_command();
 Command generate_command();
 Command perplexity_command();
+Command merge_command();
+Command export_command();
+Command inspect_command();
 Command bench_command();
 Command doctor_command();
 

@@ -97,6 +97,14 @@ void print_text(const Settings& s) {
   line("SIMD", e.simd + " in the kernels");
   line("CPU", fmt::format("{}; {}", or_unknown(e.cpu), fmt::join(e.cpu_features, " ")));
   line("BLAS", e.blas + "; kernels for " + or_unknown(e.blas_core));
+  const bool avx512 =
+      std::find(e.cpu_features.begin(), e.cpu_features.end(), "avx512f") != e.cpu_features.end();
+  if (e.blas_core == "Prescott" && avx512) {
+    line("",
+         "it does not know this CPU and runs its oldest kernels: OPENBLAS_CORETYPE=SkylakeX in "
+         "the environment makes SVD, QR and builds without our own products several times "
+         "faster");
+  }
   line("threads", std::to_string(e.threads));
   line("system", e.os);
   const char* language = nullptr;

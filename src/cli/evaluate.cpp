@@ -3,11 +3,12 @@
 #include <parsimony/files.hpp>
 #include <parsimony/strings.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
 #include <memory>
-#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -25,7 +26,7 @@ struct EvaluateSettings {
   TaskSettings task;
   index_t batch = 32;
   int threads = threads_unset;
-  bool json = false;
+  bool json = false, quiet = false;
 };
 
 /// The examples to evaluate on, and the task they belong to.
@@ -57,7 +58,8 @@ EncodedExamples encoded_examples(const EvaluateSettings& s, const Answering& ans
                                  TextTask& task) {
   if (!is_image_task(s.task)) {
     const std::vector<TextExample> examples = examples_of(s, task);
-    return encode_examples(answering.base.tokenizer(), task.pair, examples, s.task.max_length);
+    return encode_examples(answering.base.tokenizer(), task.pair, examples,
+                           length_limit(answering.base, s.task.max_length));
   }
   const EncodedTask images = load_encoded(s.task, answering.base);
   if (s.split != "dev" && s.split != "train") {
@@ -73,14 +75,20 @@ EncodedExamples encoded_examples(const EvaluateSettings& s, const Answering& ans
 
 int evaluate(EvaluateSettings& s) {
   apply_threads(s.threads);
-  Answering answering(s.model, s.adapter);
+  const Answering answering(s.model, s.adapter);
+  if (!s.quiet) warn_of_fresh(answering);
   TextTask task = answering.task;
   const EncodedExamples encoded = encoded_examples(s, answering, task);
   const std::int32_t pad = encoded.pixels.defined() ? 0 : answering.base.tokenizer().pad_id();
   const Tensor<float> outputs = model_outputs(*answering.model, encoded, pad, s.batch);
   const auto metrics = task_metrics(task, outputs, encoded.labels);
   if (s.json) {
-    Json json = {{"task", task.name}, {"examples", encoded.size()}, {"too_long", encoded.dropped}};
+    Json json = {{"task", task.name},
+                 {"split", s.task.dev.empty() ? s.split : s.task.dev},
+                 {"model", answering.base.name()},
+                 {"adapter", answering.adapter ? answering.adapter->folder : ""},
+                 {"examples", encoded.size()},
+                 {"too_long", encoded.dropped}};
     for (const auto& [name, value] : metrics) json["metrics"][name] = value;
     fmt::print("{}\n", json.dump(2));
     return 0;
@@ -95,6 +103,7 @@ struct PredictSettings {
   index_t max_length = 0;
   index_t batch = 32;
   int threads = threads_unset;
+  bool quiet = false;
 };
 
 std::string read_input(const std::string& path) {
@@ -102,63 +111,71 @@ std::string read_input(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 
-/// One or two texts a line; quotes are characters.
-std::vector<TextExample> read_pairs(const std::string& path, bool& pair) {
+/// The lines of a file, each with one text or two; quotes are characters.
+struct Lines {
+  std::vector<TextExample> examples;
+  std::vector<bool> pair;
+};
+
+Lines read_lines(const std::string& path) {
   const std::string text = read_input(path);
   const std::string name = path == "-" ? "stdin" : path;
-  std::vector<TextExample> examples;
-  std::optional<bool> two;
-  std::size_t line = 0;
+  Lines lines;
   for (std::size_t at = 0; at < text.size();) {
-    ++line;
-    std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::size_t end = std::min(text.find('\n', at), text.size());
     std::string row = text.substr(at, end - at);
     at = end + 1;
     if (!row.empty() && row.back() == '\r') row.pop_back();
-    if (find_invalid_utf8(row) != std::string::npos) {
-      throw InputError(fmt::format("'{}': line {}: expected UTF-8", name, line));
+    const std::size_t line = lines.examples.size() + 1;
+    const std::size_t bad = find_invalid_utf8(row);
+    if (bad != std::string::npos) {
+      throw InputError(fmt::format("'{}': line {}, byte {}: expected UTF-8", name, line, bad + 1));
     }
     const std::size_t tab = row.find('\t');
-    const bool has_two = tab != std::string::npos;
-    if (has_two && row.find('\t', tab + 1) != std::string::npos) {
+    const bool two = tab != std::string::npos;
+    if (two && row.find('\t', tab + 1) != std::string::npos) {
       throw InputError(
-          fmt::format("'{}': line {}: expected one text or two with a tab between; got "
-                      "more columns",
-                      name, line));
+          fmt::format("'{}': line {}: expected one text, or two with a tab between; got {} columns",
+                      name, line, std::count(row.begin(), row.end(), '\t') + 1));
     }
-    if (!two) two = has_two;
-    if (*two != has_two) {
-      throw InputError(fmt::format("'{}': line {}: expected {} as in line 1; got {}", name, line,
-                                   *two ? "two texts" : "one text", has_two ? "two" : "one"));
-    }
-    examples.push_back({row.substr(0, tab), has_two ? row.substr(tab + 1) : "", 0});
+    lines.examples.push_back({row.substr(0, tab), two ? row.substr(tab + 1) : "", 0});
+    lines.pair.push_back(two);
   }
-  pair = two.value_or(false);
-  return examples;
+  return lines;
+}
+
+/// Every line by itself one text or two, as the tokenizer of the model takes them.
+EncodedExamples encode_lines(const Tokenizer& tokenizer, const Lines& lines, index_t max_length) {
+  EncodedExamples out;
+  for (std::size_t i = 0; i < lines.examples.size(); ++i) {
+    EncodedExamples one = encode_examples(tokenizer, lines.pair[i], {lines.examples[i]}, max_length,
+                                          TooLong::truncate);
+    out.encodings.push_back(std::move(one.encodings.front()));
+    out.labels.push_back(0);
+    out.source.push_back(static_cast<index_t>(i));
+  }
+  return out;
 }
 
 int predict(PredictSettings& s) {
   apply_threads(s.threads);
-  bool pair = false;
-  const std::vector<TextExample> examples = read_pairs(s.input, pair);
-  Answering answering(s.model, s.adapter);
-  const index_t longest = answering.base.config().max_position_embeddings;
-  if (s.max_length > longest) {
-    throw ValueError(
-        fmt::format("--max-length: expected at most {}, the model's position table; "
-                    "got {}",
-                    longest, s.max_length));
-  }
+  if (s.batch < 1) throw ValueError(fmt::format("--batch: expected at least 1; got {}", s.batch));
+  const Lines lines = read_lines(s.input);
+  const Answering answering(s.model, s.adapter);
+  if (!s.quiet) warn_of_fresh(answering);
+  const index_t limit = length_limit(answering.base, s.max_length);
   std::string out;
-  if (!examples.empty()) {
-    const EncodedExamples encoded =
-        encode_examples(answering.base.tokenizer(), pair, examples,
-                        s.max_length > 0 ? s.max_length : longest, TooLong::truncate);
-    const Tensor<float> logits =
-        model_outputs(*answering.model, encoded, answering.base.tokenizer().pad_id(), s.batch);
+  if (!lines.examples.empty()) {
+    const Tokenizer& tokenizer = answering.base.tokenizer();
+    const Tensor<float> logits = model_outputs(
+        *answering.model, encode_lines(tokenizer, lines, limit), tokenizer.pad_id(), s.batch);
     for (index_t i = 0; i < logits.dim(0); ++i) {
       for (index_t j = 0; j < logits.dim(1); ++j) {
-        out += fmt::format("{}{:.9g}", j == 0 ? "" : "\t", logits.at({i, j}));
+        const float value = logits.at({i, j});
+        if (!std::isfinite(value)) {
+          throw NumericalError(fmt::format("predict: line {}: output {} is {}", i + 1, j, value));
+        }
+        out += fmt::format("{}{:.9g}", j == 0 ? "" : "\t", value);
       }
       out += '\n';
     }
@@ -178,16 +195,20 @@ Command evaluate_command() {
   Command c;
   c.name = "evaluate";
   c.summary = "Score a fine-tuned model or adapter on a task";
+  c.details =
+      "Without --model the base that the adapter names is loaded, without either the shipped one. "
+      "An adapter folder may be native or PEFT's; a run folder stands for what it holds.";
   c.examples = {"parsimony evaluate --adapter runs/first/adapter --task synthetic",
                 "parsimony evaluate --model runs/full/model --task stsb --split dev --json"};
   c.options = task_options(s->task, false);
   const std::vector<Option> more = {
-      {"--model", "DIR", "model folder (the shipped tiny-en)", &s->model},
-      {"--adapter", "DIR", "adapter folder that finetune wrote", &s->adapter},
+      {"--model", "DIR", "model folder (the adapter's base; the shipped tiny-en)", &s->model},
+      {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
       {"--split", "S", "dev (default), train or test", &s->split},
       {"--batch", "N", "examples at a time (32)", &s->batch},
       threads_option(&s->threads),
-      json_option(&s->json)};
+      json_option(&s->json),
+      quiet_option(&s->quiet)};
   c.options.insert(c.options.end(), more.begin(), more.end());
   c.action = [s] { return evaluate(*s); };
   return c;
@@ -199,19 +220,21 @@ Command predict_command() {
   c.name = "predict";
   c.summary = "The outputs of a fine-tuned model on texts";
   c.details =
-      "Input: no header, one text a line or two with a tab between, quotes literal. Output: one "
-      "line each, the logits separated by tabs.";
+      "Input: no header, one text a line or two with a tab between, quotes literal; an empty line "
+      "is an empty text. Output: one line each, the logits with 9 significant digits, separated by "
+      "tabs. Texts longer than the model's positions are cut.";
   c.examples = {"parsimony predict --adapter runs/first/adapter --input pairs.tsv --output out.tsv",
                 "printf 'a dog runs\\ta dog is running\\n' | parsimony predict --adapter "
                 "runs/first/adapter"};
   c.options = {
-      {"--model", "DIR", "model folder (the shipped tiny-en)", &s->model},
-      {"--adapter", "DIR", "adapter folder that finetune wrote", &s->adapter},
+      {"--model", "DIR", "model folder (the adapter's base; the shipped tiny-en)", &s->model},
+      {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
       {"--input", "FILE", "texts (-: stdin)", &s->input},
       {"--output", "FILE", "logits (-: stdout)", &s->output},
       {"--max-length", "N", "tokens kept of longer texts (the model's positions)", &s->max_length},
       {"--batch", "N", "texts at a time (32)", &s->batch},
-      threads_option(&s->threads)};
+      threads_option(&s->threads),
+      quiet_option(&s->quiet)};
   c.action = [s] { return predict(*s); };
   return c;
 }

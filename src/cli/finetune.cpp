@@ -6,6 +6,7 @@
 #include <parsimony/finetune.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 
@@ -14,6 +15,7 @@
 
 #include "cli/adapter_flags.hpp"
 #include "cli/finetune_many.hpp"
+#include "cli/finetune_spectra.hpp"
 #include "cli/language.hpp"
 
 namespace parsimony::cli {
@@ -29,7 +31,8 @@ struct Settings {
   TaskSettings task;
   std::string model, out, seeds;
   bool no_replacement = false, spectra = false;
-  bool resume = false, json = false, quiet = false;
+  index_t spectra_every = 0;
+  bool resume = false, keep_checkpoint = false, json = false, quiet = false;
   double checkpoint_seconds = 20;
   int threads = threads_unset;
 };
@@ -71,6 +74,7 @@ class FinetuneJob : public Experiment {
     c.declare("eval_every", o.eval_every, "0: at the end");
     c.declare("head_seed", static_cast<index_t>(o.head_seed), "of a fresh head");
     c.declare("spectra", s_.spectra, "log the spectra of the updates");
+    c.declare("spectra_every", s_.spectra_every, "steps, 0: at the end");
   }
 
   void run(Run& run) const override {
@@ -80,9 +84,17 @@ class FinetuneJob : public Experiment {
                         task_.train.size(), task_.dev.size(), task_.train.dropped,
                         task_.dev.dropped));
     const Record& record = run.stage("finetune", [&](Stage& stage) {
-      const Finetuned trained = finetune(stage, base_, task_, o, {});
+      // What an earlier run left must not be taken for this one's.
+      for (const char* made : {"adapter", "model", "result.json", "ranks.csv"}) {
+        fs::remove_all(fs::path(run.folder()) / made);
+      }
+      Spectra spectra(base_, task_.task, o);
+      const Finetuned trained =
+          finetune(stage, base_, task_, o, [&](index_t step, Model<float>& model) {
+            const bool due = s_.spectra_every > 0 && step % s_.spectra_every == 0;
+            if (s_.spectra && (due || step == o.steps)) spectra.log(stage, step, model);
+          });
       save(run, o, trained);
-      if (s_.spectra) keep_spectra(stage, *trained.model);
     });
     write_result(run, record);
     figures(run, record);
@@ -92,23 +104,15 @@ class FinetuneJob : public Experiment {
   void save(Run& run, const FinetuneOptions& o, const Finetuned& trained) const {
     if (o.method == "full") {
       const std::string folder = run.folder() + "/model";
-      trained.model->save(folder);
       if (base_.config().type != "vit") base_.tokenizer().save(folder);
-      save_task(task_.task, folder);
+      save_task(task_.task, folder, lasting_name(base_));
+      trained.model->save(folder);
       return;
     }
     const AdapterOptions adapter = has_adapters(o) ? adapter_options(o) : AdapterOptions{"none"};
     const std::string folder = run.folder() + "/adapter";
+    save_task(task_.task, folder, lasting_name(base_));
     save_adapters<float>(*trained.model, folder, o.targets, adapter, trained.extras);
-    save_task(task_.task, folder);
-  }
-
-  static void keep_spectra(Stage& stage, Model<float>& model) {
-    for (const auto& [name, module] : model.named_modules()) {
-      const auto* layer = dynamic_cast<Adaptable<float>*>(module);
-      if (layer == nullptr || layer->adapter() == nullptr) continue;
-      stage.keep(name, cast<double>(update_spectrum(*layer->adapter())));
-    }
   }
 
   void write_result(Run& run, const Record& record) const {
@@ -126,6 +130,10 @@ class FinetuneJob : public Experiment {
                        {"metrics", metrics}};
     write_file_atomically(run.folder() + "/result.json", json.dump(2) + "\n");
     for (const auto& [name, tensor] : record.tensors()) run.array("spectrum." + name, tensor);
+    if (s_.spectra) {
+      write_file_atomically(run.folder() + "/ranks.csv",
+                            ranks_csv(record, base_, s_.finetune.method == "deep-lora"));
+    }
   }
 
   std::vector<std::string> names() const {
@@ -149,6 +157,13 @@ class FinetuneJob : public Experiment {
       score.y_label = task_.task.metric;
       score.line("", record.steps(task_.task.metric), record.series(task_.task.metric));
     }
+    if (s_.spectra && record.series("rank_mean").size() > 1) {
+      Panel& ranks = f.panel();
+      ranks.x_label = "step";
+      ranks.y_label = "numerical rank";
+      ranks.line("mean", record.steps("rank_mean"), record.series("rank_mean"));
+      ranks.dashed("largest", record.steps("rank_max"), record.series("rank_max"));
+    }
     run.figure(f);
   }
 
@@ -161,12 +176,21 @@ class FinetuneJob : public Experiment {
 int run_one(const Settings& s) {
   const BaseModel base(s.model);
   const EncodedTask task = load_encoded(s.task, base);
+  // Loaded once more by the run; so a folder that is no model is refused before anything is
+  // written.
+  LoadReport report;
+  base.classifier(task.task, s.finetune.head_seed, &report);
+  if (!s.quiet && !report.fresh.empty()) {
+    std::fprintf(stderr, "fresh, because it is not in the model: %s\n",
+                 parts_of(report.fresh).c_str());
+  }
   const fs::path out = fs::absolute(s.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   RunOptions run;
   run.out = folder.parent_path().string();
   run.seed = s.finetune.seed;
   run.resume = s.resume;
+  run.keep_checkpoint = s.keep_checkpoint;
   run.quiet = s.quiet;
   run.checkpoint_seconds = s.checkpoint_seconds;
   install_interrupt_handler();
@@ -191,14 +215,23 @@ int run_one(const Settings& s) {
 int run(Settings& s) {
   if (s.out.empty()) throw ValueError("--out: expected a folder; got ''");
   s.finetune.replacement = !s.no_replacement;
-  s.finetune.adapter = given_adapter_options(s.adapter_flags);
-  check(s.finetune);
-  if (has_adapters(s.finetune)) s.finetune.adapter = adapter_options(s.finetune);
+  s.spectra = s.spectra || s.spectra_every > 0;
+  if (s.spectra_every < 0) {
+    throw ValueError(
+        fmt::format("--spectra-every: expected 0 or more steps; got {}", s.spectra_every));
+  }
   apply_threads(s.threads);
-  const bool many = !s.seeds.empty() || s.task.task.find(',') != std::string::npos;
-  if (!many) return run_one(s);
-  return finetune_many(
-      {s.task.task, s.seeds, s.out, s.json, s.quiet, s.threads == threads_unset ? 0 : s.threads});
+  end_with_parent();
+  const auto is_list = [](const std::string& text) { return text.find(',') != std::string::npos; };
+  s.finetune.adapter = given_adapter_options(s.adapter_flags);
+  if (s.seeds.empty() && !is_list(s.task.task) && !is_list(s.finetune.method)) {
+    check(s.finetune);
+    if (has_adapters(s.finetune)) s.finetune.adapter = adapter_options(s.finetune);
+    return run_one(s);
+  }
+  return finetune_many({s.task.task, s.finetune.method, s.seeds, s.out, s.json, s.quiet,
+                        s.threads == threads_unset ? 0 : s.threads},
+                       s.finetune);
 }
 
 }  // namespace
@@ -214,11 +247,13 @@ Command finetune_command() {
       "GPT-2, LLaMA or (for images) ViT folder. OUT is a run folder with metrics.csv, result.json "
       "and adapter/ (model/ for --method "
       "full). Defaults are the paper's few-shot settings. A run that is stopped, even by kill -9, "
-      "goes on with --resume to the same bits. Several tasks (--task a,b) or seeds (--seeds 0-4) "
-      "run side by side, each in its own folder below OUT, and end with a table.";
+      "goes on with --resume to the same bits. Several tasks (--task a,b), methods (--method "
+      "deep-lora,lora) or seeds (--seeds 0-4) run side by side, each in its own folder below OUT, "
+      "and end with a table; methods are compared by their differences on the same seeds.";
   c.examples = {
       "parsimony finetune --task synthetic --samples 256 --out runs/first",
-      "parsimony finetune --task stsb --samples 1024 --method lora --seeds 0-4 --out runs/stsb",
+      "parsimony finetune --task stsb,rte --samples 1024 --method deep-lora,lora --seeds 0-4 --out "
+      "runs/few-shot",
       "parsimony finetune --model bert-base-cased --task rte --form compressed --lr 1e-2 --out "
       "runs/rte",
       "parsimony finetune --model scratch:vit-tiny-28x1 --task mnist --method full --steps 2000 "
@@ -247,12 +282,16 @@ Command finetune_command() {
       {"--weight-decay", "X", "AdamW's (0)", &o.weight_decay},
       {"--adam-eps", "X", "AdamW's (1e-6)", &o.adam_eps},
       {"--eval-every", "N", "steps between evaluations on dev (0: at the end)", &o.eval_every},
-      {"--spectra", "", "save the singular values of every update to arrays.safetensors",
+      {"--spectra", "",
+       "log singular values and numerical rank of every update at the end (ranks.csv, "
+       "arrays.safetensors)",
        &s->spectra},
+      {"--spectra-every", "N", "the same every N steps", &s->spectra_every},
       {"--seed", "N", "samples, batches, dropout, adapters (0)", &o.seed},
       {"--seeds", "LIST", "several seeds, such as 0-4 or 1,5,7", &s->seeds},
       {"--head-seed", "N", "of a fresh head, the same for every seed (0)", &o.head_seed},
       {"--resume", "", "go on with the run in OUT", &s->resume},
+      {"--keep", "", "keep the checkpoint of a run that is done", &s->keep_checkpoint},
       {"--checkpoint-seconds", "S", "time between checkpoints (20)", &s->checkpoint_seconds},
       threads_option(&s->threads),
       json_option(&s->json),

@@ -85,56 +85,164 @@ TextSplits load_splits(const TaskSettings& s) {
   return make_user_task(s.train, s.dev, options);
 }
 
-void save_task(const TextTask& task, const std::string& folder) {
-  const Json json = {{"task", task.name},
-                     {"pair", task.pair},
-                     {"labels", task.labels},
-                     {"metric", task.metric},
-                     {"other_metrics", task.other_metrics}};
+void save_task(const TextTask& task, const std::string& folder, const std::string& base) {
+  Json json = {{"task", task.name},
+               {"pair", task.pair},
+               {"labels", task.labels},
+               {"metric", task.metric},
+               {"other_metrics", task.other_metrics}};
+  if (!base.empty()) json["base"] = base;
   make_folders(folder);
   write_file_atomically(task_path(folder), json.dump(2) + "\n");
 }
 
-TextTask read_task(const std::string& folder) {
+TextTask read_task(const std::string& folder, std::string* base) {
   const std::string path = task_path(folder);
   try {
-    const Json json = Json::parse(read_file(path));
+    const std::string text = read_file(path);
+    check_json_depth(path, text);
+    const Json json = Json::parse(text);
     TextTask task;
     task.name = json.at("task").get<std::string>();
     task.pair = json.at("pair").get<bool>();
     task.labels = json.at("labels").get<std::vector<std::string>>();
     task.metric = json.at("metric").get<std::string>();
     task.other_metrics = json.at("other_metrics").get<std::vector<std::string>>();
+    if (base != nullptr && json.contains("base")) *base = json["base"].get<std::string>();
     return task;
   } catch (const Json::exception& e) {
     throw InputError(fmt::format("'{}': expected what finetune writes; {}", path, e.what()));
   }
 }
 
-Answering::Answering(const std::string& model_folder, const std::string& adapter_folder)
-    : base(model_folder) {
-  if (!adapter_folder.empty()) {
-    task = read_task(adapter_folder);
-  } else if (!base.folder().empty() && fs::exists(task_path(base.folder()))) {
-    task = read_task(base.folder());
-  } else {
-    task.labels = base.config().labels;
-    if (task.labels.empty() && base.config().num_labels > 1) {
-      for (index_t i = 0; i < base.config().num_labels; ++i) {
-        task.labels.push_back("LABEL_" + std::to_string(i));
-      }
-    }
-    if (base.config().num_labels == 1) task.labels.clear();
-    task.metric = task.regression() ? "pearson" : "accuracy";
+bool has_task(const std::string& folder) { return fs::exists(task_path(folder)); }
+
+std::string lasting_name(const BaseModel& base) {
+  if (base.folder().empty() || base.name() == shipped_name) return base.name();
+  return fs::absolute(base.folder()).lexically_normal().string();
+}
+
+AdapterSource::AdapterSource(const std::string& given) {
+  const auto has_config = [](const fs::path& path) {
+    return fs::exists(path / "adapter_config.json");
+  };
+  folder = given;
+  if (!has_config(given) && has_config(fs::path(given) / "adapter")) {
+    folder = (fs::path(given) / "adapter").string();
   }
+  if (!has_config(folder)) {
+    throw InputError(
+        fmt::format("'{}': expected an adapter folder with adapter_config.json and "
+                    "adapter_model.safetensors, or a run folder with adapter/",
+                    given));
+  }
+  if (is_peft_folder(folder)) {
+    peft = read_peft(folder);
+    base = peft->config.base;
+  }
+  if (cli::has_task(folder)) task = read_task(folder, &base);
+}
+
+namespace {
+
+/// The name of the model to load for an adapter.
+std::string base_for(const std::string& model, const std::optional<AdapterSource>& adapter) {
+  if (!model.empty() || !adapter || adapter->base.empty() || adapter->base == shipped_name ||
+      adapter->base.compare(0, 8, "scratch:") == 0 || fs::is_directory(adapter->base)) {
+    return model.empty() && adapter ? adapter->base : model;
+  }
+  throw InputError(fmt::format("'{}' was trained on '{}', which is not here; name it with --model",
+                               adapter->folder, adapter->base));
+}
+
+/// Tasks of models that do not say theirs: by the number of outputs and the config's names.
+TextTask task_of(const BaseConfig& config, index_t outputs) {
+  TextTask task;
+  if (outputs > 1) {
+    if (static_cast<index_t>(config.labels.size()) == outputs) task.labels = config.labels;
+    for (index_t i = static_cast<index_t>(task.labels.size()); i < outputs; ++i) {
+      task.labels.push_back("LABEL_" + std::to_string(i));
+    }
+  }
+  task.metric = task.regression() ? "pearson" : "accuracy";
+  return task;
+}
+
+TextTask task_for(const BaseModel& base, const std::optional<AdapterSource>& adapter) {
+  if (adapter && adapter->task) return *adapter->task;
+  if (adapter && adapter->peft && adapter->peft->outputs > 0) {
+    return task_of(base.config(), adapter->peft->outputs);
+  }
+  if (!base.folder().empty() && has_task(base.folder())) return read_task(base.folder());
+  return task_of(base.config(), base.config().num_labels);
+}
+
+std::optional<AdapterSource> adapter_at(const std::string& folder) {
+  if (folder.empty()) return {};
+  return AdapterSource(folder);
+}
+
+}  // namespace
+
+Answering::Answering(const std::string& model_name, const std::string& adapter_folder)
+    : adapter(adapter_at(adapter_folder)),
+      base(base_for(model_name, adapter)),
+      task(task_for(base, adapter)) {
   LoadReport report;
   model = base.classifier(task, 0, &report);
-  if (!adapter_folder.empty()) {
-    load_adapters<float>(*model, adapter_folder);
-  } else if (std::any_of(report.fresh.begin(), report.fresh.end(), [](const std::string& name) {
-               return name == "classifier.weight" || name == "score.weight";
-             })) {
-    std::fprintf(stderr, "the model has no classification head; a fresh one answers at random\n");
+  std::vector<std::string> own;
+  for (const auto& [name, var] : model->named_parameters()) own.push_back(name);
+  if (adapter && adapter->peft) {
+    attach_peft<float>(*model, *adapter->peft);
+    extras = stored_whole(own, *adapter->peft);
+  } else if (adapter) {
+    native = load_adapters<float>(*model, adapter->folder);
+    extras = native.extras;
+  }
+  for (const std::string& name : report.fresh) {
+    if (std::find(extras.begin(), extras.end(), name) == extras.end()) fresh.push_back(name);
+  }
+}
+
+std::string parts_of(const std::vector<std::string>& parameters) {
+  std::vector<std::string> parts;
+  for (const std::string& name : parameters) {
+    std::string part = "encoder";
+    if (name.compare(0, 12, "bert.pooler.") == 0) part = "pooler";
+    if (name.compare(0, 11, "classifier.") == 0 || name.compare(0, 6, "score.") == 0) {
+      part = "classifier";
+    }
+    if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+void warn_of_fresh(const Answering& answering) {
+  if (answering.fresh.empty()) return;
+  std::fprintf(stderr, "fresh, because it is not in the model: %s; the answers are at random\n",
+               parts_of(answering.fresh).c_str());
+}
+
+index_t length_limit(const BaseModel& base, index_t max_length) {
+  const index_t longest = base.config().max_position_embeddings;
+  if (max_length < 0 || max_length > longest) {
+    throw ValueError(
+        fmt::format("--max-length: expected at most {}, the model's position table; got {}",
+                    longest, max_length));
+  }
+  return max_length > 0 ? max_length : longest;
+}
+
+void check_output_folder(const std::string& out, const std::vector<std::string>& read) {
+  if (out.empty()) throw ValueError("--out: expected a folder; got ''");
+  std::error_code error;
+  if (fs::exists(out, error) && !fs::is_directory(out, error)) {
+    throw InputError(fmt::format("--out: '{}' is not a folder", out));
+  }
+  for (const std::string& folder : read) {
+    if (!folder.empty() && fs::equivalent(out, folder, error)) {
+      throw ValueError(fmt::format("--out: '{}' is what is read; choose another folder", out));
+    }
   }
 }
 

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <parsimony/finetune.hpp>
+#include <parsimony/peft.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,17 +27,50 @@ bool is_image_task(const TaskSettings& s);
 /// The task as the model reads it. @throws as load_splits, encode_task, image_task.
 EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base);
 
-/// adapter/task.json: what the outputs of a model mean.
-void save_task(const TextTask& task, const std::string& folder);
+/// task.json in an adapter or model folder: what the outputs mean, and the base that was trained.
+void save_task(const TextTask& task, const std::string& folder, const std::string& base = "");
 /// @throws InputError naming file and key.
-TextTask read_task(const std::string& folder);
+TextTask read_task(const std::string& folder, std::string* base = nullptr);
+bool has_task(const std::string& folder);
 
-/// A model that answers: the base, with an adapter on where one is named.
+/// How the base is named in files: the shipped one and fresh weights by name, a folder by its full
+/// path.
+std::string lasting_name(const BaseModel& base);
+
+/// An adapter folder, native or PEFT's, before a model is at hand.
+struct AdapterSource {
+  std::string folder;
+  std::optional<PeftFolder> peft;
+  std::string base;  // what it says it was trained on; may be ""
+  std::optional<TextTask> task;
+
+  /// `given` may be a run folder, whose adapter/ is taken. @throws InputError.
+  explicit AdapterSource(const std::string& given);
+};
+
+/// A model that answers: the base, with an adapter on where one is named. Without a model's name
+/// the adapter says which it was trained on.
 struct Answering {
+  std::optional<AdapterSource> adapter;
   BaseModel base;
   TextTask task;
   std::unique_ptr<Model<float>> model;
-  Answering(const std::string& model_folder, const std::string& adapter_folder);
+  AdapterFolder native;             // of a native adapter
+  std::vector<std::string> extras;  // parameters that the adapter folder stores whole
+  std::vector<std::string> fresh;   // parameters that nobody stored: they answer at random
+  Answering(const std::string& model, const std::string& adapter_folder);
 };
+
+/// "pooler, classifier": the parts of a model that these parameters belong to.
+std::string parts_of(const std::vector<std::string>& parameters);
+/// Says on stderr what is left at random.
+void warn_of_fresh(const Answering& answering);
+
+/// Tokens that an example may have: `max_length`, or all positions for 0.
+/// @throws ValueError if it is more than the model's position table has.
+index_t length_limit(const BaseModel& base, index_t max_length);
+
+/// @throws ValueError if `out` is "" or one of the folders that are read.
+void check_output_folder(const std::string& out, const std::vector<std::string>& read);
 
 }  // namespace parsimony::cli

@@ -23,7 +23,6 @@ int run(Settings& s) {
   apply_threads(s.threads);
   install_interrupt_handler();
   const PretrainResult r = pretrain(s.pretrain);
-  if (r.model.empty()) return 0;  // finished before; the run has said so
   if (s.json) {
     fmt::print("{}\n", nlohmann::ordered_json{{"held_out_loss", r.loss},
                                               {"held_out_accuracy", r.accuracy},
@@ -82,6 +81,7 @@ Command pretrain_command() {
       {"--format", "F", "of the saved weights: f32, f16 or bf16 (f32)", &o.format},
       {"--seed", "N", "seed (0)", &o.seed},
       {"--resume", "", "go on with the run in DIR", &o.resume},
+      {"--keep", "", "keep the checkpoint of a run that is done", &o.keep_checkpoint},
       {"--checkpoint-seconds", "S", "time between checkpoints (60)", &o.checkpoint_seconds},
       threads_option(&s->threads),
       json_option(&s->json),

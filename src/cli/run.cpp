@@ -21,6 +21,7 @@ namespace {
 struct Settings {
   std::vector<std::string> names;
   RunOptions run;
+  std::string model;
   int threads = threads_unset;
   bool strict = false;
   bool json = false;
@@ -51,11 +52,31 @@ std::vector<const Experiment*> chosen(const std::vector<std::string>& names) {
   return result;
 }
 
+bool takes_model(const Experiment& experiment) {
+  Config config;
+  experiment.declare(config);
+  const auto& entries = config.entries();
+  return std::any_of(entries.begin(), entries.end(),
+                     [](const Config::Entry& entry) { return entry.key == "model"; });
+}
+
+// --model goes to the experiments on language models, the others run as they are.
+RunOptions options_for(const Experiment& experiment, const Settings& s) {
+  RunOptions options = s.run;
+  if (!s.model.empty() && takes_model(experiment)) options.settings.push_back("model=" + s.model);
+  return options;
+}
+
 // Every setting must suit every experiment, before any of them starts.
-void check_settings(const std::vector<const Experiment*>& which, const RunOptions& options) {
+void check_settings(const std::vector<const Experiment*>& which, const Settings& s) {
+  if (!s.model.empty() &&
+      std::none_of(which.begin(), which.end(),
+                   [](const Experiment* experiment) { return takes_model(*experiment); })) {
+    throw ValueError("--model: none of these experiments is on a language model");
+  }
   for (const Experiment* experiment : which) {
     try {
-      resolve_config(*experiment, options);
+      resolve_config(*experiment, options_for(*experiment, s));
     } catch (const ValueError& error) {
       if (which.size() == 1) throw;
       throw ValueError(fmt::format("{}: {}", experiment->info().name, error.what()));
@@ -109,7 +130,7 @@ int run(Settings& s) {
   }
   check_data_folder(s.run.data);
   const std::vector<const Experiment*> which = chosen(s.names);
-  check_settings(which, s.run);
+  check_settings(which, s);
   apply_threads(s.threads);
   install_interrupt_handler();
 
@@ -122,7 +143,7 @@ int run(Settings& s) {
     say(s, fmt::format("{} ({} of {}): preset {}{}", info.name, i + 1, which.size(), s.run.preset,
                        expected_time(info, s.run.preset)));
     try {
-      results.emplace_back(info.name, run_experiment(*which[i], s.run));
+      results.emplace_back(info.name, run_experiment(*which[i], options_for(*which[i], s)));
     } catch (const MissingData& error) {
       std::fprintf(stderr, "parsimony: %s: not run: %s\n", info.name.c_str(), error.what());
       if (code == 0) code = 2;
@@ -170,7 +191,8 @@ Command run_command() {
       "usage, bad input or missing data, 3 a quantity diverged, 130 interrupted after saving.";
   c.examples = {"parsimony run dln-subspace", "parsimony run all --preset smoke --out /tmp/results",
                 "parsimony run completion-compression --set gamma=0.02 --set d=100 --seed 3",
-                "parsimony run dmf-compression --preset paper --resume"};
+                "parsimony run dmf-compression --preset paper --resume",
+                "parsimony run stsb-fewshot --model bert-base-cased --preset paper"};
   c.options = {
       {"NAME", "", "experiments (see parsimony list), or all", &s->names, true},
       {"--preset", "P",
@@ -178,6 +200,8 @@ Command run_command() {
        &s->run.preset},
       {"--set", "KEY=VALUE", "change a setting (see parsimony show NAME); may be repeated",
        &s->run.settings},
+      {"--model", "DIR", "BERT folder for the experiments on language models (the shipped tiny-en)",
+       &s->model},
       {"--seed", "N", "seed of every random stream (0)", &s->run.seed},
       {"--out", "DIR", "where the run folders go (results)", &s->run.out},
       data_option(&s->run.data),

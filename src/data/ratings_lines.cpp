@@ -57,6 +57,11 @@ LineReader::LineReader(const std::string& path) : path_(path) {
     }
     const std::string_view start(block_.data(), end_);
     begin_ = text_start(path, start);
+    const std::size_t cr = start.find('\r');
+    if (cr < start.size() - 1 && start.find('\n') == start.npos) {
+      throw InputError(fmt::format(
+          "{}: lines end in CR alone; convert them to LF first (tr '\\r' '\\n')", path));
+    }
   } catch (...) {
     ::close(fd_);
     throw;

@@ -255,6 +255,31 @@ class SafetensorsReader {
   }
 
   TensorMap read() {
+    detail::SafetensorsHeader header = read_header();
+    TensorMap map;
+    map.source_ = path_;
+    map.metadata = std::move(header.metadata);
+    for (const detail::TensorInfo& tensor : header.tensors) {
+      map.entries_[tensor.name] = TensorMap::Entry{tensor.dtype, read_tensor(tensor)};
+    }
+    return map;
+  }
+
+  SafetensorsSummary summarize() {
+    detail::SafetensorsHeader header = read_header();
+    SafetensorsSummary summary;
+    summary.metadata = std::move(header.metadata);
+    summary.file_bytes = size_;
+    for (const detail::TensorInfo& t : header.tensors) {
+      summary.tensors.push_back({t.name, t.dtype, shape_of(t), t.end - t.begin});
+    }
+    std::sort(summary.tensors.begin(), summary.tensors.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
+    return summary;
+  }
+
+ private:
+  detail::SafetensorsHeader read_header() {
     if (size_ < 8) {
       throw InputError(fmt::format("safetensors: '{}': expected at least 8 bytes; the file has {}",
                                    path_, size_));
@@ -271,18 +296,15 @@ class SafetensorsReader {
     }
     std::string text(length, '\0');
     read_bytes(text.data(), length);
-    detail::SafetensorsHeader header =
-        detail::parse_safetensors_header(path_, text, size_ - 8 - length);
-    TensorMap map;
-    map.source_ = path_;
-    map.metadata = std::move(header.metadata);
-    for (const detail::TensorInfo& tensor : header.tensors) {
-      map.entries_[tensor.name] = TensorMap::Entry{tensor.dtype, read_tensor(tensor)};
-    }
-    return map;
+    return detail::parse_safetensors_header(path_, text, size_ - 8 - length);
   }
 
- private:
+  static Shape shape_of(const detail::TensorInfo& tensor) {
+    Shape shape;
+    for (const std::uint64_t n : tensor.shape) shape.push_back(static_cast<index_t>(n));
+    return shape;
+  }
+
   /// PyTorch's own files, under whatever name: the first bytes of a zip archive or of a pickle.
   void refuse_pickle(std::uint64_t first) const {
     const bool zip = (first & 0xFFFFFFFF) == 0x04034B50;
@@ -293,6 +315,7 @@ class SafetensorsReader {
         "transformers and call save_pretrained(folder, safe_serialization=True)",
         path_, zip ? "a zip archive, as PyTorch writes" : "a pickle"));
   }
+
   void read_bytes(void* out, std::uint64_t count) {
     file_.read(static_cast<char*>(out), static_cast<std::streamsize>(count));
     if (!file_) throw IoError(fmt::format("safetensors: reading '{}' failed half-way", path_));
@@ -326,8 +349,7 @@ class SafetensorsReader {
   }
 
   TensorMap::Value read_tensor(const detail::TensorInfo& tensor) {
-    Shape shape;
-    for (const std::uint64_t n : tensor.shape) shape.push_back(static_cast<index_t>(n));
+    const Shape shape = shape_of(tensor);
     const std::string& dtype = tensor.dtype;
     if (dtype == "F64") return read_as_is<double>(shape);
     if (dtype == "F32") return read_as_is<float>(shape);
@@ -354,6 +376,10 @@ class SafetensorsReader {
 };
 
 TensorMap load_safetensors(const std::string& path) { return SafetensorsReader(path).read(); }
+
+SafetensorsSummary summarize_safetensors(const std::string& path) {
+  return SafetensorsReader(path).summarize();
+}
 
 #define PARSIMONY_INSTANTIATE(T)                                      \
   template void TensorMap::set(const std::string&, const Tensor<T>&); \

@@ -8,7 +8,6 @@
 #include "kernels/gemm.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/row_sums.hpp"
-#include "kernels/transpose.hpp"
 #include "kernels/vector_math.hpp"
 
 namespace parsimony::kernels {
@@ -26,7 +25,7 @@ std::int64_t used_length(const AttentionShape& s, std::int64_t b) {
 /// A matrix of one thread, grown when needed.
 template <class T>
 T* scratch(int which, std::int64_t size) {
-  thread_local std::vector<T> buffers[4];
+  thread_local std::vector<T> buffers[2];
   auto& buffer = buffers[which];
   if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
   return buffer.data();
@@ -130,22 +129,15 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
       if (h.m == 0) continue;
       T* p = probabilities + item * s.queries * s.length;
       const std::int64_t ld_p = together > 1 ? s.length : n;
-      const T* kt = nullptr;
-      std::int64_t ld_kt = n;
-      if (s.transposed_keys > 0) {
-        ld_kt = s.transposed_keys;
-        kt = k + item / (s.heads / s.kv_heads) * s.width * ld_kt;
-      } else {
-        T* room = scratch<T>(0, n * s.width);
-        transpose(n, s.width, k + h.kv, ld_kv, room);
-        kt = room;
-      }
-      T* dropped = dropout.threshold != 0 ? scratch<T>(1, together * h.m * ld_p) : nullptr;
+      const bool turned = s.transposed_keys > 0;
+      const T* keys_of =
+          turned ? k + item / (s.heads / s.kv_heads) * s.width * s.transposed_keys : k + h.kv;
+      T* dropped = dropout.threshold != 0 ? scratch<T>(0, together * h.m * ld_p) : nullptr;
       const T* weights = dropped != nullptr ? dropped : p;
       for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
         const std::int64_t rows = together > 1 ? together : end - begin;
-        gemm(false, false, rows, keys, s.width, T(1), q + h.q + begin * ld, ld_q, kt, ld_kt, T(0),
-             p + begin * ld_p, ld_p);
+        gemm(false, !turned, rows, keys, s.width, T(1), q + h.q + begin * ld, ld_q, keys_of,
+             turned ? s.transposed_keys : ld_kv, T(0), p + begin * ld_p, ld_p);
         for (std::int64_t i = begin; i < begin + rows; ++i) {
           const std::int64_t place = h.first + (together > 1 ? 0 : i);
           const std::int64_t seen = s.causal ? std::min(n, place + 1) : n;
@@ -196,15 +188,14 @@ void attention_backward(const AttentionShape& s, const DropoutMask& dropout, con
     }
     if (h.m == 0) return;
     const T* p = probabilities + item * s.queries * s.length;
-    T* weights = scratch<T>(1, h.m * n);
-    T* ds = scratch<T>(2, h.m * n);
-    T* vt = scratch<T>(0, n * s.width);
+    T* weights = scratch<T>(0, h.m * n);
+    T* ds = scratch<T>(1, h.m * n);
     const T beta = adds ? T(1) : T(0);
-    transpose(n, s.width, v + h.kv, ld_kv, vt);
     for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
       const std::int64_t rows = end - begin;
       const T* upstream = dout + h.q + begin * ld;
-      gemm(false, false, rows, keys, s.width, T(1), upstream, ld, vt, n, T(0), ds + begin * n, n);
+      gemm(false, true, rows, keys, s.width, T(1), upstream, ld, v + h.kv, ld_kv, T(0),
+           ds + begin * n, n);
       for (std::int64_t i = begin; i < end; ++i) {
         const T* pr = p + i * n;
         T* wr = weights + i * n;

@@ -38,6 +38,11 @@ constexpr std::int64_t pack_threshold = 192 * 192 * 192;
 /// A product below this m n k is not worth waking a thread: 160³ takes about 0.1 ms on one core.
 constexpr std::int64_t gemm_threshold = 160 * 160 * 160;
 
+int threads_for(std::int64_t m, std::int64_t n, std::int64_t k) {
+  const bool alone = omp_in_parallel() != 0 || m * n * k < gemm_threshold || std::max(m, n) < 32;
+  return alone ? 1 : num_threads();
+}
+
 // Our own kernels where the build has them; they choose how to share the work. For the rest,
 // OpenBLAS would thread products from 64³ on, where its barrier costs more than it saves, so the
 // choice is ours: one thread, or the longer side of c in one block a thread.
@@ -45,19 +50,18 @@ template <class T>
 void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha,
               const T* a, std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c,
               std::int64_t ldc) {
-  const bool alone = omp_in_parallel() != 0 || m * n * k < gemm_threshold || std::max(m, n) < 32;
-  const int threads = alone ? 1 : num_threads();
+  const int threads = threads_for(m, n, k);
   const Product<T> product{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
   if (gemm_avx512(product, threads)) return;
-  if (omp_in_parallel() != 0) {
-    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    return;
-  }
   if (trans_b && m >= 8 && n >= 8 && k >= 8 && m * n * k < pack_threshold) {
     thread_local std::vector<T> packed;
     packed.resize(static_cast<std::size_t>(n * k));
     transpose(n, k, b, ldb, packed.data());
     threaded(trans_a, false, m, n, k, alpha, a, lda, packed.data(), n, beta, c, ldc);
+    return;
+  }
+  if (omp_in_parallel() != 0) {
+    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     return;
   }
   if (threads == 1) {
@@ -103,6 +107,20 @@ void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64
 }
 
 template <class T>
+void affine(std::int64_t rows, std::int64_t out, std::int64_t in, const T* x, const T* w,
+            const T* bias, T* y) {
+  Product<T> product{false, true, rows, out, in, T(1), x, in, w, in, T(0), y, out};
+  product.bias = bias;
+  if (gemm_avx512(product, threads_for(rows, out, in))) return;
+  if (bias != nullptr) {
+    parallel_for(rows, out, [=](std::int64_t first, std::int64_t last) {
+      for (std::int64_t r = first; r < last; ++r) std::copy(bias, bias + out, y + r * out);
+    });
+  }
+  gemm(false, true, rows, out, in, T(1), x, in, w, in, bias != nullptr ? T(1) : T(0), y, out);
+}
+
+template <class T>
 void gemm_batched(bool trans_a, bool trans_b, std::int64_t batch, std::int64_t m, std::int64_t n,
                   std::int64_t k, const T* a, std::int64_t stride_a, const T* b,
                   std::int64_t stride_b, T* c) {
@@ -117,6 +135,10 @@ void gemm_batched(bool trans_a, bool trans_b, std::int64_t batch, std::int64_t m
   });
 }
 
+template void affine<float>(std::int64_t, std::int64_t, std::int64_t, const float*, const float*,
+                            const float*, float*);
+template void affine<double>(std::int64_t, std::int64_t, std::int64_t, const double*, const double*,
+                             const double*, double*);
 template void gemm_batched<float>(bool, bool, std::int64_t, std::int64_t, std::int64_t,
                                   std::int64_t, const float*, std::int64_t, const float*,
                                   std::int64_t, float*);

@@ -14,6 +14,11 @@ void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64
           const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta,
           double* c, std::int64_t ldc);
 
+/// y (rows, out) = x wᵀ + bias of x (rows, in), w (out, in); no bias where it is nullptr.
+template <class T>
+void affine(std::int64_t rows, std::int64_t out, std::int64_t in, const T* x, const T* w,
+            const T* bias, T* y);
+
 /// `batch` products with the given strides between matrices; parallel over the batch, each product
 /// on one thread.
 template <class T>

@@ -3,8 +3,9 @@
 //
 // op(b) is packed in blocks of k_block x n_block (half the L2 cache), as panels two vectors wide;
 // the threads of a product pack blocks together and then share them, each working on rows of its
-// own. Rows of op(a) are read where they are or, when a tile is used often, from a copy in the L1
-// cache. Edges need no padding: every height has its kernel, the last vector of a row its mask.
+// own. Rows of op(a) are read from a copy in the L1 cache. What is small enough to stay in the L2
+// cache anyway is read where it is. Edges need no padding: every height has its kernel, the last
+// vector of a row its mask.
 //
 // Every entry of c is the sum over p of a(i, p) b(p, j) in ascending p, one fused multiply-add
 // each, in blocks of k that depend on k alone. So its bits depend neither on the tile it falls
@@ -77,12 +78,12 @@ typename Lanes<T>::Mask first_lanes(int64_t n) {
 }
 
 constexpr int tile_rows = 14;     ///< 28 sums, two vectors of b and one of a: 31 registers
-constexpr int64_t k_block = 384;  ///< a panel of op(b) about fills the L1 cache
+constexpr int64_t k_block = 256;  ///< a panel of op(b) and a tile's rows just fit the L1 cache
 constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
 template <class T>
 constexpr int64_t panel = 2 * Lanes<T>::count;  ///< columns of a panel of op(b)
 template <class T>
-constexpr int64_t n_block = 512 * 1024 / k_block / static_cast<int64_t>(sizeof(T));
+constexpr int64_t n_block = 1024 * 1024 / k_block / static_cast<int64_t>(sizeof(T));
 
 /// Where rows of op(a) are: entry (i, p) at data[i * row + p * column].
 template <class T>
@@ -91,12 +92,23 @@ struct Rows {
   int64_t row, column;
 };
 
-/// c (height, columns) = alpha a b + beta c for one tile; row p of b at b + p * ldb, `last` the
+/// What a tile adds beta times: entry (i, j) at data[i * row + j]. c itself, or a bias (row = 0).
+template <class T>
+struct Addend {
+  const T* data;
+  int64_t row;
+};
+
+/// c (height, columns) = alpha a b + beta add for one tile; row p of b at b + p * ldb, `last` the
 /// lanes of its last vector that exist.
 template <class T, int height, int vectors>
-void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, T* c, int64_t ldc,
-          typename Lanes<T>::Mask last) {
+void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend<T> add, T* c,
+          int64_t ldc, typename Lanes<T>::Mask last) {
   using V = Lanes<T>;
+  // c comes from afar, and its lines are wanted all at once when the sums are done.
+  for (int i = 0; i < height; ++i) {
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + i * ldc + v * V::count, 1);
+  }
   typename V::Vec sum[height][vectors];
   for (int i = 0; i < height; ++i) {
     for (int v = 0; v < vectors; ++v) sum[i][v] = V::zero();
@@ -125,14 +137,16 @@ void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, T* c, 
     for (int v = 0; v < vectors; ++v) {
       const typename V::Mask lanes = v + 1 < vectors ? first_lanes<T>(V::count) : last;
       typename V::Vec value = V::mul(by, sum[i][v]);
-      if (beta != T(0)) value = V::fma(keep, V::load(row + v * V::count, lanes), value);
+      if (beta != T(0)) {
+        value = V::fma(keep, V::load(add.data + i * add.row + v * V::count, lanes), value);
+      }
       V::store(row + v * V::count, value, lanes);
     }
   }
 }
 
 template <class T>
-using Tile = void (*)(int64_t, Rows<T>, const T*, int64_t, T, T, T*, int64_t,
+using Tile = void (*)(int64_t, Rows<T>, const T*, int64_t, T, T, Addend<T>, T*, int64_t,
                       typename Lanes<T>::Mask);
 
 template <class T, int vectors, int... heights>
@@ -264,8 +278,13 @@ Plan<T> plan(const Product<T>& s) {
   it.k_blocks = blocks_of(s.k, k_block);
   constexpr int64_t stage_size = 4 * 1024 * 1024 / static_cast<int64_t>(sizeof(T));
   it.stage = std::clamp<int64_t>(stage_size / (k_block * it.n_size), 1, it.n_blocks * it.k_blocks);
-  it.pack_a = panels > 3;
-  it.pack_b = s.trans_b || it.tiles > 3;
+  // Packing pays where a matrix is used often and would not stay in the L2 cache as it is, or where
+  // the rows of a tile, at distances of a power of two, would fall into the same lines of the L1.
+  constexpr auto bytes = static_cast<int64_t>(sizeof(T));
+  const bool strided = s.lda * bytes % 2048 == 0;
+  it.pack_a =
+      panels > (s.trans_a ? 8 : 3) && (s.trans_a || strided || s.m * s.lda * bytes > 512 * 1024);
+  it.pack_b = s.trans_b || (it.tiles > 3 && s.k * s.ldb * bytes > 256 * 1024);
   return it;
 }
 
@@ -314,7 +333,9 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
 #pragma omp barrier
       }
     }
-    const T beta = pb == 0 ? s.beta : T(1);
+    const T beta = pb > 0 ? T(1) : s.bias != nullptr ? T(1) : s.beta;
+    const Addend<T> add =
+        pb == 0 && s.bias != nullptr ? Addend<T>{s.bias, 0} : Addend<T>{s.c, s.ldc};
     // A block that fits into the L1 cache need not be shared out: rows of c in one go.
     const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
     const int64_t group = small ? 1 : group_max;
@@ -336,7 +357,8 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
           const int64_t row = s.m * i / plan.tiles;
           const int64_t height = s.m * (i + 1) / plan.tiles - row;
           tile_for<T>(height, two)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb, s.alpha,
-                                   beta, s.c + row * s.ldc + column, s.ldc,
+                                   beta, {add.data + row * add.row + column, add.row},
+                                   s.c + row * s.ldc + column, s.ldc,
                                    first_lanes<T>(two ? width - Lanes<T>::count : width));
         }
       }
@@ -379,12 +401,15 @@ void row_columns(const Product<T>& s, int64_t j, int64_t width) {
         sum[v] = V::fma(left, V::load(right + v * V::count, lanes[v]), sum[v]);
       }
     }
-    const T beta = pb == 0 ? s.beta : T(1);
+    const bool biased = pb == 0 && s.bias != nullptr;
+    const T beta = pb > 0 || biased ? T(1) : s.beta;
+    const T* addend = (biased ? s.bias : s.c) + j;
     for (int v = 0; v < vectors; ++v) {
-      T* to = s.c + j + v * V::count;
       typename V::Vec value = V::mul(V::all(s.alpha), sum[v]);
-      if (beta != T(0)) value = V::fma(V::all(beta), V::load(to, lanes[v]), value);
-      V::store(to, value, lanes[v]);
+      if (beta != T(0)) {
+        value = V::fma(V::all(beta), V::load(addend + v * V::count, lanes[v]), value);
+      }
+      V::store(s.c + j + v * V::count, value, lanes[v]);
     }
   }
 }
@@ -405,13 +430,13 @@ void one_row(const Product<T>& s) {
   }
 }
 
-/// c = beta c, for k = 0.
+/// c = beta c, or the bias, for k = 0.
 template <class T>
 void scale(const Product<T>& s) {
   for (int64_t i = 0; i < s.m; ++i) {
     for (int64_t j = 0; j < s.n; ++j) {
       T& x = s.c[i * s.ldc + j];
-      x = s.beta == T(0) ? T(0) : s.beta * x;
+      x = s.bias != nullptr ? s.bias[j] : s.beta == T(0) ? T(0) : s.beta * x;
     }
   }
 }
@@ -448,6 +473,7 @@ bool gemm_avx512(const Product<T>& s, int threads) {
       mine.n = last - first;
       mine.b += first * (s.trans_b ? s.ldb : 1);
       mine.c += first;
+      if (mine.bias != nullptr) mine.bias += first;
       if (mine.n > 0) one_thread(mine);
     }
   }

@@ -5,7 +5,8 @@
 
 namespace parsimony::kernels {
 
-/// c (m, n) = alpha op(a) op(b) + beta c, all row-major; op transposes where the flag is set.
+/// c (m, n) = alpha op(a) op(b) + beta c, all row-major; op transposes where the flag is set. With
+/// a `bias` (n) every row of it takes the place of beta c.
 template <class T>
 struct Product {
   bool trans_a, trans_b;
@@ -18,6 +19,7 @@ struct Product {
   T beta;
   T* c;
   std::int64_t ldc;
+  const T* bias = nullptr;
 };
 
 /// Computes `s` on up to `threads` threads; the same bits for any number. Does nothing and returns

@@ -38,8 +38,19 @@ std::string model_folder(const std::string& given) {
 }
 
 std::string folder_of(const std::string& model) {
-  if (model.empty()) return shipped_model();
+  if (model.empty() || (model == shipped_name && !fs::is_directory(model))) {
+    return shipped_model();
+  }
   if (is_scratch(model)) return "";
+  if (fs::is_regular_file(model)) {
+    const std::string end = fs::path(model).extension().string();
+    const bool pickle = end == ".bin" || end == ".pt" || end == ".pth" || end == ".pkl";
+    throw InputError(fmt::format(
+        "'{}': expected a model folder; got a file{}", model,
+        pickle ? ": a pickle can run code and is not read. Load it with transformers and call "
+                 "save_pretrained(folder, safe_serialization=True)"
+               : "; name the folder that it is in"));
+  }
   if (!fs::is_directory(model)) {
     throw InputError(
         fmt::format("'{}': expected a model folder with config.json, "
@@ -54,6 +65,7 @@ BaseConfig shared(const char* type, const Config& c) {
   BaseConfig out;
   out.type = type;
   out.hidden_size = c.hidden_size;
+  out.intermediate_size = c.intermediate_size;
   out.initializer_range = c.initializer_range;
   out.num_labels = c.num_labels;
   out.labels = c.labels;
@@ -62,6 +74,8 @@ BaseConfig shared(const char* type, const Config& c) {
 
 BaseConfig base_of(const BertConfig& c) {
   BaseConfig out = shared("bert", c);
+  out.num_hidden_layers = c.num_hidden_layers;
+  out.num_attention_heads = c.num_attention_heads;
   out.vocab_size = c.vocab_size;
   out.max_position_embeddings = c.max_position_embeddings;
   return out;
@@ -69,6 +83,8 @@ BaseConfig base_of(const BertConfig& c) {
 
 BaseConfig base_of(const char* type, const DecoderConfig& c) {
   BaseConfig out = shared(type, c);
+  out.num_hidden_layers = c.layers;
+  out.num_attention_heads = c.heads;
   out.vocab_size = c.vocab_size;
   out.max_position_embeddings = c.positions;
   return out;
@@ -76,6 +92,8 @@ BaseConfig base_of(const char* type, const DecoderConfig& c) {
 
 BaseConfig base_of(const VitConfig& c) {
   BaseConfig out = shared("vit", c);
+  out.num_hidden_layers = c.num_hidden_layers;
+  out.num_attention_heads = c.num_attention_heads;
   out.image_size = c.image_size;
   out.num_channels = c.num_channels;
   return out;
@@ -182,7 +200,7 @@ std::string shipped_model() {
 }
 
 BaseModel::BaseModel(const std::string& model)
-    : name_(model.empty() ? "tiny-en" : model), folder_(folder_of(model)) {
+    : name_(model.empty() ? shipped_name : model), folder_(folder_of(model)) {
   const Fresh fresh = folder_.empty() ? fresh_of(model) : Fresh();
   if (!folder_.empty()) config_ = read_config(folder_);
   if (folder_.empty() && fresh.type == "vit") {

@@ -3,6 +3,7 @@
 #include <parsimony/batching.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
+#include <parsimony/files.hpp>
 #include <parsimony/optim.hpp>
 #include <parsimony/pretrain.hpp>
 
@@ -12,6 +13,7 @@
 #include <filesystem>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "lm/pretrain_models.hpp"
 
@@ -54,8 +56,12 @@ std::vector<ParameterGroup<T>> groups_of(const NamedParameters<T>& parameters,
 class PretrainJob : public Experiment {
  public:
   PretrainJob(const PretrainOptions& o, const Vocabulary& vocabulary, const PackedCorpus& corpus,
-              std::string name, PretrainResult& result)
-      : o_(o), vocabulary_(vocabulary), corpus_(corpus), name_(std::move(name)), result_(result) {}
+              const fs::path& folder)
+      : o_(o),
+        vocabulary_(vocabulary),
+        corpus_(corpus),
+        name_(folder.filename().string()),
+        result_path_((folder / "result.json").string()) {}
 
   ExperimentInfo info() const override { return {name_, "language-model pretraining", "", {}}; }
   std::vector<ClaimStatement> claims() const override { return {}; }
@@ -106,6 +112,10 @@ class PretrainJob : public Experiment {
     const LinearSchedule schedule{static_cast<index_t>(o_.warmup * static_cast<double>(o_.steps)),
                                   o_.steps, 0.0};
     const Record& record = run.stage("pretrain", [&](Stage& stage) {
+      // What an earlier run left must not be taken for this one's.
+      for (const char* made : {"model", "result.json"}) {
+        fs::remove_all(fs::path(run.folder()) / made);
+      }
       stage.track(parameters);
       for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
       stage.track("steps", optimizer.counter());
@@ -142,18 +152,28 @@ class PretrainJob : public Experiment {
         optimizer.step();
         return Stage::go_on;
       });
+      // Inside the stage: a stage that is done keeps its rows, not the weights.
+      save_model(*model, run.folder() + "/model");
     });
 
-    result_.loss = record.last("held_out_loss");
-    result_.accuracy = record.last("held_out_accuracy");
-    result_.tokens_per_second = record.last("tokens_per_second");
-    result_.model = run.folder() + "/model";
-    model->save(result_.model, float_format(o_.format));
-    vocabulary_.tokenizer().save(result_.model);
+    write_file_atomically(
+        result_path_,
+        nlohmann::ordered_json{{"held_out_loss", record.last("held_out_loss")},
+                               {"held_out_accuracy", record.last("held_out_accuracy")},
+                               {"tokens_per_second", record.last("tokens_per_second")}}
+                .dump(2) +
+            "\n");
     run.figure(curve(record));
   }
 
  private:
+  /// config.json last: without it a folder that a full disk cut short is no model.
+  void save_model(PretrainModel& model, const std::string& folder) const {
+    make_folders(folder);
+    vocabulary_.tokenizer().save(folder);
+    model.save(folder, float_format(o_.format));
+  }
+
   Figure curve(const Record& record) const {
     const bool masked = o_.arch == "bert";
     Figure f;
@@ -178,8 +198,7 @@ class PretrainJob : public Experiment {
   const PretrainOptions& o_;
   const Vocabulary& vocabulary_;
   const PackedCorpus& corpus_;
-  std::string name_;
-  PretrainResult& result_;
+  std::string name_, result_path_;
 };
 
 void check(const PretrainOptions& o) {
@@ -211,17 +230,19 @@ PretrainResult pretrain(const PretrainOptions& options) {
         "corpus: expected text for at least two sequences of {} tokens, one of them held out",
         options.length));
   }
-  PretrainResult result;
   const fs::path out = fs::absolute(options.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   RunOptions run;
   run.out = folder.parent_path().string();
   run.seed = options.seed;
   run.resume = options.resume;
+  run.keep_checkpoint = options.keep_checkpoint;
   run.quiet = options.quiet;
   run.checkpoint_seconds = options.checkpoint_seconds;
-  run_experiment(PretrainJob(options, vocabulary, corpus, folder.filename().string(), result), run);
-  return result;
+  run_experiment(PretrainJob(options, vocabulary, corpus, folder), run);
+  const auto json = nlohmann::json::parse(read_file((folder / "result.json").string()));
+  return {json.at("held_out_loss").get<double>(), json.at("held_out_accuracy").get<double>(),
+          json.at("tokens_per_second").get<double>(), (folder / "model").string()};
 }
 
 }  // namespace parsimony

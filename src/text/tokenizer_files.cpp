@@ -83,8 +83,10 @@ void check_special(const std::string& path, const std::string& key, std::string_
 
 WordPieceOptions read_config(const std::string& path, WordPieceOptions options) {
   json config;
+  const std::string text = read_file(path);
+  check_json_depth(path, text);
   try {
-    config = json::parse(read_file(path));
+    config = json::parse(text);
   } catch (const json::exception& e) {
     refuse(path, fmt::format("expected JSON; {}", e.what()));
   }

@@ -70,3 +70,45 @@ TEST_CASE("program: a step size that diverges is exit 3 with quantity and step")
   CHECK_FALSE(fs::is_empty(folder / "dmf-compression/checkpoint"));
   CHECK(fs::exists(folder / "dmf-compression/metrics.csv"));
 }
+
+TEST_CASE("program: a language experiment without data runs on generated text and judges nothing") {
+  TempFolder folder;
+  Environment bare;
+  bare.unset = {"PARSIMONY_DATA"};
+  const std::vector<std::string> settings = {"run",   "rank-robustness", "--preset", "smoke",
+                                             "--set", "seeds=1",         "--set",    "ranks=4",
+                                             "--set", "steps=1",         "--quiet"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), settings.begin(), settings.end());
+    return more;
+  };
+  REQUIRE(program(with({"--out", folder / "one", "--threads", "1"}), bare).code == 0);
+  REQUIRE(program(with({"--out", folder / "two", "--threads", "2"}), bare).code == 0);
+  const std::string one = folder / "one/rank-robustness/";
+  const std::string two = folder / "two/rank-robustness/";
+  CHECK(without_seconds(read_file(one + "metrics.csv")) ==
+        without_seconds(read_file(two + "metrics.csv")));
+  CHECK(read_file(one + "arrays.safetensors") == read_file(two + "arrays.safetensors"));
+  for (const json& claim : json::parse(read_file(one + "claims.json"))) {
+    CHECK(claim["verdict"] == "not run");
+    CHECK_THAT(claim["measured"].get<std::string>(), contains("generated sentence pairs"));
+  }
+  CHECK_THAT(read_file(one + "ranks.gp"), contains("generated sentence pairs"));
+}
+
+TEST_CASE("program: --model goes to the experiments on language models") {
+  TempFolder folder;
+  const Outcome o = program({"run", "overhead", "--preset", "smoke", "--set", "repeats=1",
+                             "--model", "scratch:mini", "--out", folder.path(), "--quiet"});
+  CHECK(o.code == 0);
+  CHECK_THAT(read_file(folder / "overhead/config.json"), contains("\"model\": \"scratch:mini\""));
+  CHECK_THAT(o.out, contains("scratch:mini"));
+  const Outcome none = program({"run", "overhead", "--preset", "smoke", "--model",
+                                folder / "nowhere", "--out", folder.path(), "--quiet"});
+  CHECK(none.code == 2);
+  CHECK_THAT(none.err, contains("nowhere"));
+  const Outcome other =
+      program({"run", "sensing", "--model", "scratch:tiny", "--out", folder.path()});
+  CHECK(other.code == 2);
+  CHECK_THAT(other.err, contains("--model"));
+}

@@ -31,7 +31,8 @@ TEST_CASE("cli: help on everything, with examples") {
   CHECK(top.code == 0);
   CHECK_THAT(top.out, contains("Examples:"));
   for (const char* command :
-       {"run", "list", "show", "report", "complete", "tokenize", "bench", "doctor"}) {
+       {"run", "list", "show", "report", "complete", "tokenize", "pretrain", "finetune", "evaluate",
+        "predict", "merge", "export", "inspect", "bench", "doctor"}) {
     CHECK_THAT(top.out, contains(command));
     const Outcome o = probe({command, "--help"});
     CHECK(o.code == 0);
@@ -117,6 +118,16 @@ TEST_CASE("cli: results on stdout, the rest on stderr, nothing when quiet") {
   auto quiet = base;
   quiet.push_back("--quiet");
   CHECK(probe(quiet).err.empty());
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"list"}, {"show", "probe-chaos"}, {"report", folder.path()}, {"doctor"}}) {
+    INFO(command[0]);
+    auto hushed = command;
+    hushed.push_back("--quiet");
+    const Outcome o = probe(hushed);
+    CHECK(o.code == 0);
+    CHECK(o.err.empty());
+    CHECK(!o.out.empty());
+  }
   auto as_json = base;
   as_json.push_back("--json");
   const Outcome o = probe(as_json);

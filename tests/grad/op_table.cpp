@@ -253,6 +253,24 @@ void transformer_layers() {
       [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
   row("low_rank_linear, rank 33", {{{60, 4}}, {{5, 4}}, {{5}}, {{5, 33}}, {{33, 4}}},
       [](auto& x) { return low_rank_linear(x[0], x[1], x[2], x[3], x[4]); });
+  // Around values that are not 0: derivatives of products vanish near it, and the gain's comes from
+  // the output less the bias.
+  for (const index_t rank : {2, 33}) {
+    row("scaled_low_rank_linear, rank " + std::to_string(rank),
+        {{{6, 4}}, {{5, 4}}, {{5}}, {{5, rank}}, {{rank, 4}}, {{5}}}, [](auto& x) {
+          using T = Scalar<decltype(x)>;
+          const Var<T> weight(Rng(6).normal<T>({5, 4}));
+          const Var<T> gain(Tensor<T>({5}, {1, -2, 1.5, 1, 0.5}));
+          return scaled_low_rank_linear(x[0], x[1] + weight, x[2], x[3] + 1.0, x[4] - 1.0,
+                                        x[5] + gain);
+        });
+  }
+  row("scaled_low_rank_linear, no bias, gains of 0", {{{2, 3, 4}}, {{5, 4}}, {{5, 1}}, {{1, 4}}},
+      [](auto& x) {
+        using T = Scalar<decltype(x)>;
+        const Var<T> gain(Tensor<T>({5}, {1, -2, 0, 1, 0}));
+        return scaled_low_rank_linear(x[0], x[1], Var<T>(), x[2], x[3], gain);
+      });
   for (const double p : {0.0, 0.3}) {
     const std::string name = p == 0 ? "" : ", dropout";
     // Around a point that is not 0: scores are products, so near 0 their derivatives vanish.
@@ -302,6 +320,15 @@ void transformer_layers() {
   }
   row("attention, no tokens", {{{2, 0, 4}}},
       [=](auto& x) { return attention(x[0], x[0], x[0], 2, Tensor<std::uint8_t>(), 0.1, rng); });
+}
+
+void random_matrices() {
+  // Rows and columns that fill tiles and that do not; ids that repeat.
+  row("random_combination", {{{5}}},
+      [](auto& x) { return random_combination(x[0], Tensor<std::int64_t>(), 19, 11, Rng(2)); });
+  row("random_combination at ids", {{{3}}}, [](auto& x) {
+    return random_combination(x[0], ids({2, 3}, {7, 0, 7, 18, 1, 2}), 19, 8, Rng(2));
+  });
 }
 
 void losses() {
@@ -361,6 +388,7 @@ const std::vector<OpRow>& op_table() {
     products();
     rows_and_gather();
     transformer_layers();
+    random_matrices();
     losses();
     fan_out();
   }

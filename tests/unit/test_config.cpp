@@ -50,6 +50,20 @@ TEST_CASE("config: set parses into the declared type") {
   CHECK(config.reals("eps") == std::vector<double>{0.01});
 }
 
+TEST_CASE("config: a key that is there, its type, a text out of several") {
+  Config config;
+  config.declare("form", "narrow", "of three");
+  config.declare("size", index_t{3}, "a number");
+  CHECK(config.has("form"));
+  CHECK(!config.has("from"));
+  CHECK(config.holds<index_t>("size"));
+  CHECK(!config.holds<double>("size"));
+  CHECK(config.text("form", {"narrow", "full"}) == "narrow");
+  config.set("form", "ful");
+  CHECK_THROWS_WITH(config.text("form", {"narrow", "full"}),
+                    "form: expected narrow, full; got 'ful'; did you mean 'full'?");
+}
+
 TEST_CASE("config: what cannot be parsed is named and changes nothing") {
   Config config = sample();
   CHECK_THROWS_WITH(config.set("gamma", "abc"), "gamma: expected a number; got 'abc'");

@@ -2,7 +2,7 @@
 // changes of it.
 //
 // lora       as the paper's baseline: A = 0, B ~ N(0, 1), s = 1; as PEFT: A Kaiming-uniform with
-//            bound 1/√in, B = 0, s = alpha / r
+//            bound 1/√in, B = 0 (on an embedding A = 0, B ~ N(0, 1)), s = alpha / r
 // rslora     PEFT's, with s = alpha / √r (Kalajdzievski 2023, arXiv 2312.03732)
 // lora-plus  PEFT's, the step of B `ratio` times that of A (Hayou et al. 2024, arXiv 2402.12354)
 #include <cmath>
@@ -27,8 +27,9 @@ class Lora : public Adapter<T> {
     const Shape b{site.out(), r};
     Rng a_rng = site.rng.split("A");
     Rng b_rng = site.rng.split("B");
-    a_ = this->parameter("A", paper ? Tensor<T>::zeros(a) : a_rng.uniform<T>(a, -bound, bound));
-    b_ = this->parameter("B", paper ? b_rng.normal<T>(b) : Tensor<T>::zeros(b));
+    const bool kaiming = !paper && !site.rows_are_inputs;
+    a_ = this->parameter("A", kaiming ? a_rng.uniform<T>(a, -bound, bound) : Tensor<T>::zeros(a));
+    b_ = this->parameter("B", kaiming ? Tensor<T>::zeros(b) : b_rng.normal<T>(b));
   }
 
   WeightUpdate<T> update() const override {

@@ -1,0 +1,229 @@
+#include "kernels/random_basis.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/parallel.hpp"
+#include "kernels/philox.hpp"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace parsimony::kernels {
+
+namespace {
+
+constexpr std::int64_t lanes = 8;              // rows made at a time, one Philox block each
+constexpr std::int64_t halves = 8;             // half-words of a block
+constexpr std::int64_t tile = lanes * halves;  // entries made at a time
+constexpr double unit = 1.0 / 32768;
+
+/// The round keys of a key, words alternating.
+struct Schedule {
+  std::uint64_t words[2 * philox::rounds];
+};
+
+Schedule schedule(std::uint64_t key) {
+  Schedule s;
+  auto k0 = static_cast<std::uint32_t>(key);
+  auto k1 = static_cast<std::uint32_t>(key >> 32);
+  for (int round = 0; round < philox::rounds; ++round) {
+    s.words[2 * round] = k0;
+    s.words[2 * round + 1] = k1;
+    k0 += philox::weyl0;
+    k1 += philox::weyl1;
+  }
+  return s;
+}
+
+/// Where half-word h of lane l stands in a tile: four half-words of all lanes, then the other four.
+constexpr std::int64_t place(std::int64_t lane, std::int64_t half) {
+  return half / 4 * (tile / 2) + lane * 4 + half % 4;
+}
+
+#if defined(__AVX512F__)
+// The forms with a mask, all of it set, which the compiler drops: those without one warn.
+constexpr __mmask8 every = 0xFF;
+inline __m512i multiply(__m512i a, __m512i b) { return _mm512_maskz_mul_epu32(every, a, b); }
+inline __m512i upper(__m512i x) { return _mm512_maskz_srli_epi64(every, x, 32); }
+inline __m512i raised(__m512i x) { return _mm512_maskz_slli_epi64(every, x, 32); }
+#endif
+
+/// The half-words of eight blocks, as place() says. 32-bit words sit in 64-bit lanes, whose upper
+/// halves may hold anything: the multiplication reads the lower ones only.
+inline void make_tile(const std::uint64_t* counters, const Schedule& keys, std::int16_t* out) {
+#if defined(__AVX512F__)
+  const __m512i multiplier0 = _mm512_set1_epi64(static_cast<long long>(philox::multiplier0));
+  const __m512i multiplier1 = _mm512_set1_epi64(static_cast<long long>(philox::multiplier1));
+  constexpr int three_way_xor = 0x96;
+  __m512i x0 = _mm512_loadu_si512(counters);
+  __m512i x1 = upper(x0);
+  __m512i x2 = _mm512_setzero_si512();
+  __m512i x3 = x2;
+#pragma GCC unroll 10
+  for (int round = 0; round < philox::rounds; ++round) {
+    const __m512i product0 = multiply(multiplier0, x0);
+    const __m512i product1 = multiply(multiplier1, x2);
+    const __m512i k0 = _mm512_set1_epi64(static_cast<long long>(keys.words[2 * round]));
+    const __m512i k1 = _mm512_set1_epi64(static_cast<long long>(keys.words[2 * round + 1]));
+    x0 = _mm512_ternarylogic_epi64(upper(product1), x1, k0, three_way_xor);
+    x1 = product1;
+    x2 = _mm512_ternarylogic_epi64(upper(product0), x3, k1, three_way_xor);
+    x3 = product0;
+  }
+  constexpr __mmask16 odd = 0xAAAA;  // the upper halves: the second word of each pair
+  _mm512_storeu_si512(out, _mm512_mask_mov_epi32(x0, odd, raised(x1)));
+  _mm512_storeu_si512(out + tile / 2, _mm512_mask_mov_epi32(x2, odd, raised(x3)));
+#else
+  constexpr std::uint64_t low = 0xFFFFFFFF;
+  std::uint64_t x0[lanes], x1[lanes], x2[lanes] = {}, x3[lanes] = {};
+  for (int l = 0; l < lanes; ++l) {
+    x0[l] = counters[l] & low;
+    x1[l] = counters[l] >> 32;
+  }
+  for (int round = 0; round < philox::rounds; ++round) {
+    for (int l = 0; l < lanes; ++l) {
+      const std::uint64_t product0 = philox::multiplier0 * x0[l];
+      const std::uint64_t product1 = philox::multiplier1 * x2[l];
+      x0[l] = (product1 >> 32) ^ x1[l] ^ keys.words[2 * round];
+      x1[l] = product1 & low;
+      x2[l] = (product0 >> 32) ^ x3[l] ^ keys.words[2 * round + 1];
+      x3[l] = product0 & low;
+    }
+  }
+  for (int l = 0; l < lanes; ++l) {
+    const std::uint64_t words[] = {x0[l], x1[l], x2[l], x3[l]};
+    for (int h = 0; h < halves; ++h) {
+      out[place(l, h)] = static_cast<std::int16_t>(words[h / 2] >> (h % 2 * 16));
+    }
+  }
+#endif
+}
+
+/// Tiles cover the rows in groups of eight, and their columns in groups of eight.
+struct Tiles {
+  std::int64_t rows, cols;
+  const std::int64_t* ids;
+
+  std::int64_t blocks() const { return (cols + halves - 1) / halves; }
+  std::int64_t count() const { return (rows + lanes - 1) / lanes * blocks(); }
+  void counters(std::int64_t t, std::uint64_t* out) const {
+    const std::int64_t first = t / blocks() * lanes;
+    for (std::int64_t l = 0; l < lanes; ++l) {
+      const std::int64_t row = std::min(first + l, rows - 1);
+      out[l] =
+          static_cast<std::uint64_t>((ids == nullptr ? row : ids[row]) * blocks() + t % blocks());
+    }
+  }
+  /// f(place in the tile, place in the matrix) for the tile's entries that the matrix has.
+  template <class F>
+  void entries(std::int64_t t, F f) const {
+    const std::int64_t first = t / blocks() * lanes;
+    const std::int64_t left = t % blocks() * halves;
+    for (std::int64_t l = 0; l < std::min(lanes, rows - first); ++l) {
+      for (std::int64_t h = 0; h < std::min(halves, cols - left); ++h) {
+        f(place(l, h), (first + l) * cols + left + h);
+      }
+    }
+  }
+};
+
+std::vector<Schedule> schedules(std::int64_t count, const std::uint64_t* keys) {
+  std::vector<Schedule> all(static_cast<std::size_t>(count));
+  std::transform(keys, keys + count, all.begin(), schedule);
+  return all;
+}
+
+/// Two tiles at a time keep both multipliers busy.
+constexpr std::int64_t together = 2;
+
+}  // namespace
+
+template <class T>
+void combine_random(std::int64_t count, const std::uint64_t* keys, const T* coefficients,
+                    std::int64_t rows, std::int64_t cols, const std::int64_t* ids, T* out) {
+  const Tiles tiles{rows, cols, ids};
+  const std::vector<Schedule> all = schedules(count, keys);
+  T total = 0;
+  for (std::int64_t i = 0; i < count; ++i) total += coefficients[i];
+  const T half = total / 2;
+  const std::int64_t groups = (tiles.count() + together - 1) / together;
+  parallel_for(groups, together * tile * count, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t group = first; group < last; ++group) {
+      alignas(64) std::uint64_t counters[together][lanes];
+      alignas(64) T sums[together][tile] = {};
+      const std::int64_t begin = group * together;
+      for (std::int64_t j = 0; j < together; ++j) {
+        tiles.counters(std::min(begin + j, tiles.count() - 1), counters[j]);
+      }
+      for (std::int64_t i = 0; i < count; ++i) {
+        alignas(64) std::int16_t made[together][tile];
+        for (std::int64_t j = 0; j < together; ++j) {
+          make_tile(counters[j], all[static_cast<std::size_t>(i)], made[j]);
+        }
+        const T c = coefficients[i];
+        for (std::int64_t j = 0; j < together; ++j) {
+          for (std::int64_t e = 0; e < tile; ++e) sums[j][e] += c * static_cast<T>(made[j][e]);
+        }
+      }
+      for (std::int64_t j = 0; j < together && begin + j < tiles.count(); ++j) {
+        tiles.entries(begin + j, [&](std::int64_t from, std::int64_t to) {
+          out[to] = (sums[j][from] + half) * static_cast<T>(unit);
+        });
+      }
+    }
+  });
+}
+
+template <class T>
+void random_inner_products(std::int64_t count, const std::uint64_t* keys, std::int64_t rows,
+                           std::int64_t cols, const std::int64_t* ids, const T* g, T* products) {
+  const Tiles tiles{rows, cols, ids};
+  const std::vector<Schedule> all = schedules(count, keys);
+  // g and the counters in the order of the tiles, entries that the matrix does not have as 0.
+  const std::int64_t groups = (tiles.count() + together - 1) / together;
+  std::vector<T> packed(static_cast<std::size_t>(groups * together * tile), T(0));
+  std::vector<std::uint64_t> counters(static_cast<std::size_t>(groups * together * lanes));
+  for (std::int64_t t = 0; t < groups * together; ++t) {
+    tiles.counters(std::min(t, tiles.count() - 1), counters.data() + t * lanes);
+    if (t >= tiles.count()) continue;
+    tiles.entries(t, [&](std::int64_t to, std::int64_t from) {
+      packed[static_cast<std::size_t>(t * tile + to)] = g[from];
+    });
+  }
+  T total = 0;
+  for (const T x : packed) total += x;
+  parallel_for(count, groups * together * tile, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      alignas(64) T sums[together][tile] = {};
+      for (std::int64_t group = 0; group < groups; ++group) {
+        alignas(64) std::int16_t made[together][tile];
+        const std::int64_t t = group * together;
+        for (std::int64_t j = 0; j < together; ++j) {
+          make_tile(counters.data() + (t + j) * lanes, all[static_cast<std::size_t>(i)], made[j]);
+        }
+        for (std::int64_t j = 0; j < together; ++j) {
+          const T* x = packed.data() + (t + j) * tile;
+          for (std::int64_t e = 0; e < tile; ++e) sums[j][e] += x[e] * static_cast<T>(made[j][e]);
+        }
+      }
+      T sum = total / 2;
+      for (const auto& part : sums) {
+        for (const T x : part) sum += x;
+      }
+      products[i] = sum * static_cast<T>(unit);
+    }
+  });
+}
+
+#define PARSIMONY_INSTANTIATE(T)                                                           \
+  template void combine_random(std::int64_t, const std::uint64_t*, const T*, std::int64_t, \
+                               std::int64_t, const std::int64_t*, T*);                     \
+  template void random_inner_products(std::int64_t, const std::uint64_t*, std::int64_t,    \
+                                      std::int64_t, const std::int64_t*, const T*, T*);
+PARSIMONY_INSTANTIATE(float)
+PARSIMONY_INSTANTIATE(double)
+#undef PARSIMONY_INSTANTIATE
+
+}  // namespace parsimony::kernels

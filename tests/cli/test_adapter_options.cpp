@@ -1,0 +1,82 @@
+// The adapter methods on the command line: flags that come from the methods' own lists, what is
+// refused before anything is trained, and a small run that comes back from its folder.
+#include <parsimony/adapter.hpp>
+#include <parsimony/files.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/process.hpp"
+#include "support/catch.hpp"
+#include "support/temp_folder.hpp"
+
+using namespace parsimony::testing;
+using nlohmann::json;
+using parsimony::read_file;
+
+namespace {
+
+Outcome finetune(std::vector<std::string> more) {
+  more.insert(more.begin(), {"finetune", "--task", "synthetic", "--quiet"});
+  return program(more);
+}
+
+void check_refused(std::vector<std::string> more, const std::string& message) {
+  TempFolder folder;
+  more.insert(more.end(), {"--out", folder / "run"});
+  const Outcome o = finetune(more);
+  INFO(message);
+  CHECK(o.code == 2);
+  CHECK_THAT(o.err, contains(message));
+}
+
+}  // namespace
+
+TEST_CASE("cli: finetune offers every method and the options that they declare") {
+  const std::string help = program({"finetune", "--help"}).out;
+  for (const std::string& method : parsimony::adapter_methods()) {
+    INFO(method);
+    CHECK_THAT(help, contains(method));
+    for (const auto& option : parsimony::adapter_info(method).options) {
+      std::string flag = "--" + option.key;
+      std::replace(flag.begin(), flag.end(), '_', '-');
+      CHECK_THAT(help, contains(flag));
+    }
+  }
+}
+
+TEST_CASE("cli: finetune refuses what a method cannot do, by name") {
+  check_refused({"--method", "lorax"}, "did you mean 'lora'?");
+  check_refused({"--method", "lora-xs", "--bases", "4"},
+                "lora-xs: there is no option 'bases'; it belongs to nola");
+  check_refused({"--method", "full", "--rank", "4"}, "method full has no adapters");
+  check_refused({"--method", "nola", "--bases", "many"}, "bases: expected an integer; got 'many'");
+  check_refused({"--method", "olora", "--rank", "500"}, "rank: expected 1..128; got 500");
+  check_refused({"--method", "mora", "--targets", "word_embeddings"}, "for linear layers");
+  check_refused({"--method", "dora", "--targets", "quarry"}, "did you mean 'query'?");
+}
+
+TEST_CASE("cli: a NOLA run is its coefficients and a seed, and answers as it did") {
+  TempFolder folder;
+  const std::string run = folder / "run";
+  const Outcome o = finetune({"--method", "nola", "--bases", "5", "--seed", "3", "--samples", "32",
+                              "--steps", "2", "--lr", "1e-2", "--out", run});
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  const json config = json::parse(read_file(run + "/adapter/adapter_config.json"));
+  CHECK(config["basis_seed"] == 3);
+  const json result = json::parse(read_file(run + "/result.json"));
+  const auto size = [&](const char* file) {
+    return std::filesystem::file_size(run + "/adapter/" + file);
+  };
+  CHECK(size("adapter_model.safetensors") + size("adapter_config.json") <=
+        4 * result["parameters"].get<std::uintmax_t>() + 1024);
+  const Outcome again =
+      program({"evaluate", "--adapter", run + "/adapter", "--task", "synthetic", "--json"});
+  const json metrics = json::parse(again.out)["metrics"];
+  CHECK(std::abs(metrics["pearson"].get<double>() - result["metrics"]["pearson"].get<double>()) <
+        1e-9);
+}

@@ -1,0 +1,413 @@
+// parsimony finetune, evaluate, predict and pretrain as a user runs them: killed and resumed, many
+// runs at once, what predict reads and writes, and what is refused.
+#include <parsimony/files.hpp>
+#include <parsimony/safetensors.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include <sys/mount.h>
+#include <nlohmann/json.hpp>
+
+#include "cli/language_models.hpp"
+#include "cli/results.hpp"
+
+using namespace parsimony::testing;
+using namespace parsimony;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+json json_of(const std::string& path) { return json::parse(read_file(path)); }
+
+void sleep_ms(int milliseconds) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+}
+
+/// Runs to the end once, and again with kills at random moments; the files must be the same.
+void check_kills(const TempFolder& folder, std::vector<std::string> arguments,
+                 const std::vector<std::string>& same) {
+  arguments.insert(arguments.end(), {"--checkpoint-seconds", "0", "--out"});
+  auto whole = arguments;
+  whole.push_back(folder / "whole");
+  const auto began = std::chrono::steady_clock::now();
+  done(whole);
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now() - began);
+  std::mt19937 random(20240611);
+  for (int round = 0; round < 2; ++round) {
+    const std::string out = folder / ("killed" + std::to_string(round));
+    auto killed = arguments;
+    killed.push_back(out);
+    int kills = 0;
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      Process process("PARSIMONY_PROGRAM", killed);
+      sleep_ms(std::uniform_int_distribution<int>(1, static_cast<int>(took.count()))(random));
+      process.send(SIGKILL);
+      kills += process.finish().signal == SIGKILL ? 1 : 0;
+      if (attempt == 0) killed.push_back("--resume");
+    }
+    INFO("round " << round << ", " << kills << " kills");
+    done(killed);
+    for (const std::string& file : same) {
+      INFO(file);
+      CHECK((read_file(out + "/" + file) == read_file(folder / "whole/" + file)));
+    }
+    CHECK(fs::exists(out + "/claims.json"));
+    CHECK_FALSE(fs::exists(out + "/checkpoint"));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("finetune: killed again and again, the adapter is that of an undisturbed run") {
+  const TempFolder folder;
+  auto arguments = quick_finetune("", {"--steps", "40", "--eval-every", "10", "--spectra-every",
+                                       "20", "--form", "compressed", "--lr", "1e-2"});
+  arguments.erase(std::find(arguments.begin(), arguments.end(), "--out"),
+                  std::find(arguments.begin(), arguments.end(), "--out") + 2);
+  check_kills(folder, arguments,
+              {"adapter/adapter_model.safetensors", "adapter/adapter_config.json",
+               "adapter/task.json", "arrays.safetensors", "ranks.csv"});
+  CHECK(without_seconds(read_file(folder / "whole/metrics.csv")) ==
+        without_seconds(read_file(folder / "killed0/metrics.csv")));
+}
+
+TEST_CASE("pretrain: killed again and again, the model is that of an undisturbed run") {
+  const TempFolder folder;
+  check_kills(folder,
+              {"pretrain", "--corpus", language_fixture() / "corpus.txt", "--size", "tiny",
+               "--vocab-size", "120", "--length", "16", "--steps", "30", "--batch", "4",
+               "--eval-every", "10", "--threads", "1", "--quiet"},
+              {"model/model.safetensors", "model/config.json", "model/vocab.txt"});
+  // Finished: the same answer again, without training.
+  const json again = json::parse(done({"pretrain",
+                                       "--corpus",
+                                       language_fixture() / "corpus.txt",
+                                       "--size",
+                                       "tiny",
+                                       "--vocab-size",
+                                       "120",
+                                       "--length",
+                                       "16",
+                                       "--steps",
+                                       "30",
+                                       "--batch",
+                                       "4",
+                                       "--eval-every",
+                                       "10",
+                                       "--quiet",
+                                       "--json",
+                                       "--resume",
+                                       "--out",
+                                       folder / "whole"})
+                                     .out);
+  CHECK(again["held_out_loss"] == json_of(folder / "whole/result.json")["held_out_loss"]);
+}
+
+TEST_CASE("resume: a run that was killed between its last step and its end keeps what it made") {
+  const TempFolder folder;
+  const auto finetune = quick_finetune(folder / "run", {"--steps", "2", "--keep"});
+  done(finetune);
+  const std::string adapter = read_file(folder / "run/adapter/adapter_model.safetensors");
+  fs::remove(folder / "run/claims.json");
+  fs::remove(folder / "run/result.json");
+  auto again = finetune;
+  again.push_back("--resume");
+  done(again);
+  CHECK((read_file(folder / "run/adapter/adapter_model.safetensors") == adapter));
+  CHECK(fs::exists(folder / "run/result.json"));
+
+  const std::vector<std::string> pretrain = {"pretrain",
+                                             "--corpus",
+                                             language_fixture() / "corpus.txt",
+                                             "--size",
+                                             "tiny",
+                                             "--vocab-size",
+                                             "120",
+                                             "--length",
+                                             "16",
+                                             "--steps",
+                                             "3",
+                                             "--batch",
+                                             "4",
+                                             "--quiet",
+                                             "--keep",
+                                             "--out",
+                                             folder / "model"};
+  done(pretrain);
+  const std::string weights = read_file(folder / "model/model/model.safetensors");
+  fs::remove(folder / "model/claims.json");
+  again = pretrain;
+  again.push_back("--resume");
+  done(again);
+  CHECK((read_file(folder / "model/model/model.safetensors") == weights));
+}
+
+TEST_CASE("finetune: Ctrl-C saves, two runs keep out of one folder, other settings are refused") {
+  const TempFolder folder;
+  auto slow = quick_finetune(folder / "run", {"--steps", "100000", "--checkpoint-seconds", "0"});
+  Process first("PARSIMONY_PROGRAM", slow);
+  for (int i = 0; i < 2000 && !fs::exists(folder / "run/checkpoint/finetune.safetensors"); ++i) {
+    sleep_ms(5);
+  }
+  refused(slow, "is held by process");
+  first.send(SIGINT);
+  const Outcome stopped = first.finish();
+  CHECK(stopped.code == 130);
+  CHECK_THAT(stopped.err, contains("saved at step"));
+  CHECK_FALSE(fs::exists(folder / "run/adapter"));
+  slow.insert(slow.end(), {"--resume", "--lr", "0.5"});
+  refused(slow, "cannot resume: lr was 0.0001 and is now 0.5");
+}
+
+TEST_CASE("finetune: methods, seeds and a table of paired differences") {
+  const TempFolder folder;
+  const auto arguments = quick_finetune(
+      folder / "many",
+      {"--method", "lora,head", "--seeds", "0-1", "--steps", "2", "--lr", "1e-3", "--json"});
+  const json all = json::parse(done(arguments).out);
+  CHECK(all == json_of(folder / "many/summary.json"));
+  CHECK(all["runs"].size() == 4);
+  const std::size_t metrics = all["runs"][0]["metrics"].size();
+  REQUIRE(all["table"].size() == 2 * metrics);
+  CHECK(all["table"][0]["seeds"] == 2);
+  REQUIRE(all["paired"].size() == metrics);
+  std::size_t row = 0;
+  while (all["paired"][row]["metric"] != "accuracy") ++row;
+  double difference = 0;
+  for (const char* seed : {"0", "1"}) {
+    const auto score = [&](const std::string& method) {
+      return json_of(folder / ("many/" + method + "-seed" + seed) +
+                     "/result.json")["metrics"]["accuracy"]
+          .get<double>();
+    };
+    difference += (score("lora") - score("head")) / 2;
+  }
+  CHECK(all["paired"][row]["mean"].get<double>() == Approx(difference));
+  // The same run alone gives the same adapter.
+  done(quick_finetune(folder / "alone",
+                      {"--method", "lora", "--seed", "1", "--steps", "2", "--lr", "1e-3"}));
+  CHECK((read_file(folder / "alone/adapter/adapter_model.safetensors") ==
+         read_file(folder / "many/lora-seed1/adapter/adapter_model.safetensors")));
+  const auto with = [&](const std::vector<std::string>& more) {
+    return quick_finetune(folder / "x", more);
+  };
+  refused(with({"--seeds", "1,1"}), "--seeds: 1 is named twice");
+  refused(with({"--seeds", "3-1"}), "ascending");
+  refused(with({"--method", "lora,lroa"}), "did you mean 'lora'?");
+  CHECK_FALSE(fs::exists(folder / "x"));
+  refused({"finetune", "--task", "stsb,synthetc", "--out", folder / "x"},
+          "did you mean 'synthetic'?");
+}
+
+TEST_CASE("finetune: spectra and ranks during training, of adapters and of whole weights") {
+  const TempFolder folder;
+  done(quick_finetune(folder / "lora",
+                      {"--method", "lora", "--rank", "3", "--targets", "query-value", "--steps",
+                       "4", "--lr", "1e-2", "--spectra-every", "2"}));
+  const std::string csv = read_file(folder / "lora/ranks.csv");
+  CHECK_THAT(csv, contains("step,module,rank,paper_rank,largest\n"
+                           "0,bert.encoder.layer.0.attention.self.query,0,0,0\n") &&
+                      contains("\n4,bert.encoder.layer.1.attention.self.value,3,3,"));
+  const TensorMap arrays = load_safetensors(folder / "lora/arrays.safetensors");
+  for (const char* step : {"0", "2", "4"}) {
+    CHECK(arrays.shape("spectrum.bert.encoder.layer.0.attention.self.query.t" +
+                       std::string(step)) == Shape{3});
+  }
+  CHECK_THAT(read_file(folder / "lora/metrics.csv"), contains("rank_mean"));
+
+  done(quick_finetune(folder / "full", {"--method", "full", "--steps", "2", "--spectra"}));
+  CHECK_THAT(read_file(folder / "full/ranks.csv"), contains("2,bert.pooler.dense,"));
+  const json d = json::parse(
+      done({"inspect", folder / "full", "--base", language_fixture() / "model", "--json"}).out);
+  for (const json& u : d["updates"]) {
+    if (u["name"] != "bert.encoder.layer.0.output.dense.weight") continue;
+    const TensorMap logged = load_safetensors(folder / "full/arrays.safetensors");
+    const auto s = logged.get_as<double>("spectrum.bert.encoder.layer.0.output.dense.t2");
+    CHECK(u["singular_values"][0].get<double>() == Approx(s.data()[0]).epsilon(1e-5));
+  }
+  CHECK_FALSE(fs::exists(folder / "full/adapter"));
+  // Another method in the same folder leaves nothing of the first.
+  done(quick_finetune(folder / "full", {"--method", "head", "--steps", "1"}));
+  CHECK_FALSE(fs::exists(folder / "full/model"));
+  CHECK_FALSE(fs::exists(folder / "full/ranks.csv"));
+}
+
+TEST_CASE("finetune: a loss that is not finite is exit 3 with the step") {
+  const TempFolder folder;
+  const Outcome o = program(
+      quick_finetune(folder / "run", {"--steps", "20", "--lr", "1e30", "--method", "full"}));
+  CHECK(o.code == 3);
+  CHECK_THAT(o.err, contains("train_loss became") && contains("at step 1"));
+  CHECK_FALSE(fs::exists(folder / "run/model"));
+  CHECK(fs::exists(folder / "run/metrics.csv"));
+}
+
+TEST_CASE("predict: a line of logits for each line, whatever it holds") {
+  const TempFolder folder;
+  done(quick_finetune(folder / "run", {"--steps", "1"}));
+  std::string long_line;
+  for (int i = 0; i < 3000; ++i) long_line += "the old man ";
+  const std::string text = "the dog\tmy friend\r\n\n\"the dog\"\t'a \"girl'\nthe dog\n\t\n" +
+                           long_line + "\t" + long_line + "\n\xC3\xA9t\xC3\xA9 \xE2\x82\xAC\nlast";
+  write_raw(folder / "in.tsv", text);
+  const std::vector<std::string> arguments = {"predict", "--adapter", folder / "run", "--input",
+                                              folder / "in.tsv"};
+  const Outcome o = done(arguments);
+  CHECK(o.err.empty());
+  std::istringstream lines(o.out);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    CHECK(std::count(line.begin(), line.end(), '\t') == 1);  // two classes
+    for (const char c : line) CHECK(std::string("0123456789.-+e\t").find(c) != std::string::npos);
+  }
+  CHECK(count == 8);
+  // Each line by itself gives the same, and the batch decides nothing.
+  std::istringstream again(o.out);
+  std::string line;
+  std::getline(again, line);
+  write_raw(folder / "one.tsv", "the dog\tmy friend");
+  const std::vector<std::string> one = {
+      "predict", "--adapter", folder / "run", "--input", folder / "one.tsv", "--batch", "1"};
+  const std::string alone = done(one).out;
+  CHECK(std::abs(std::stod(alone) - std::stod(line)) < 1e-6);
+  // stdin to a file.
+  Environment from_file;
+  const std::string input = folder / "in.tsv";
+  from_file.before = [input] {
+    if (std::freopen(input.c_str(), "rb", stdin) == nullptr) std::abort();
+  };
+  const Outcome piped =
+      program({"predict", "--adapter", folder / "run", "--output", folder / "out.tsv"}, from_file);
+  CHECK(piped.code == 0);
+  CHECK(piped.out.empty());
+  CHECK(read_file(folder / "out.tsv") == o.out);
+  write_raw(folder / "in.tsv", "");
+  CHECK(done(arguments).out.empty());
+
+  write_raw(folder / "in.tsv", "a\nb\tc\td\n");
+  refused(arguments, "line 2: expected one text, or two with a tab between; got 3 columns");
+  write_raw(folder / "in.tsv", "a\nb\xFF\n");
+  refused(arguments, "line 2, byte 2: expected UTF-8");
+  write_raw(folder / "in.tsv", "a\n");
+  auto longer = arguments;
+  longer.insert(longer.end(), {"--max-length", "513"});
+  refused(longer, "--max-length: expected at most 512");
+}
+
+TEST_CASE("evaluate: splits, JSON, and a model without a head") {
+  const TempFolder folder;
+  done(quick_finetune(folder / "run", {"--steps", "1"}));
+  const std::string dev = language_fixture() / "dev.tsv";
+  const json e =
+      json::parse(done({"evaluate", "--adapter", folder / "run", "--dev", dev, "--json"}).out);
+  CHECK(e["examples"] == 12);
+  CHECK(e["metrics"]["accuracy"] == json_of(folder / "run/result.json")["metrics"]["accuracy"]);
+  const Outcome bare = done({"predict", "--model", language_fixture() / "model", "--input",
+                             language_fixture() / "in.tsv"});
+  CHECK_THAT(bare.err, contains("fresh, because it is not in the model: pooler, classifier"));
+  refused({"evaluate", "--adapter", folder / "run", "--task", "synthetic"},
+          "the model has 2 outputs, task synthetic needs 1");
+  refused({"evaluate", "--adapter", folder / "run"}, "--task NAME");
+  write_raw(folder / "bad.tsv", "the dog\ta girl\tsmae\n");
+  refused({"evaluate", "--adapter", folder / "run", "--dev", folder / "bad.tsv"},
+          "bad.tsv, line 1: unknown label 'smae', did you mean 'same'?");
+}
+
+TEST_CASE("finetune: what it refuses, before anything is written") {
+  const TempFolder folder;
+  const std::string out = folder / "run";
+  const auto with = [&](const std::vector<std::string>& more) { return quick_finetune(out, more); };
+  refused({"finetune", "--task", "synthetc", "--out", out}, "did you mean 'synthetic'?");
+  refused({"finetune", "--out", out}, "--task NAME or --train FILE");
+  refused({"finetune", "--task", "synthetic"}, "--out");
+  refused({"finetune", "--task", "synthetic", "--out", out, "--model", "scratch:huge"},
+          "expected tiny, mini, small or base; got 'huge'");
+  refused({"finetune", "--task", "synthetic", "--out", out, "--model", folder / "none"},
+          "expected a model folder");
+  refused(with({"--method", "lroa"}), "did you mean 'lora'?");
+  refused(with({"--steps", "0"}), "steps and batch of 1 or more");
+  refused(with({"--max-length", "1000"}), "expected at most 512, the model's position table");
+  refused(with({"--goal", "class"}), "--goal: expected detect, classes or regression");
+  refused(with({"--columns", "1,2,9"}), "9");
+  refused(with({"--spectra-every", "-1"}), "--spectra-every");
+  refused(with({"--methd", "lora"}), "did you mean '--method'?");
+
+  write_raw(folder / "bad.tsv", "a\tb\tx\nc\td\n");
+  refused({"finetune", "--train", folder / "bad.tsv", "--out", out}, "bad.tsv, line 2: expected 3");
+  write_raw(folder / "bad.tsv", "a\tb\tnan\nc\td\t1\n");
+  refused({"finetune", "--train", folder / "bad.tsv", "--goal", "regression", "--out", out},
+          "line 1: expected a finite number as label");
+  write_raw(folder / "dev.tsv", "the dog\ta girl\tboth\n");
+  refused({"finetune", "--train", language_fixture() / "train.tsv", "--dev", folder / "dev.tsv",
+           "--out", out},
+          "unknown label 'both'");
+
+  // Folders that are no BERT.
+  fs::copy(language_fixture() / "model/model", folder / "model");
+  const std::string config = read_file(folder / "model/config.json");
+  json other = json::parse(config);
+  other["model_type"] = "t5";
+  write_raw(folder / "model/config.json", other.dump());
+  const std::vector<std::string> arguments = {
+      "finetune", "--model", folder / "model", "--train", language_fixture() / "train.tsv",
+      "--out",    out};
+  refused(arguments, "model_type: expected \"bert\"");
+  other = json::parse(config);
+  other.erase("hidden_size");
+  write_raw(folder / "model/config.json", other.dump());
+  refused(arguments, "hidden_size");
+  write_raw(folder / "model/config.json", config);
+  fs::rename(folder / "model/model.safetensors", folder / "model/pytorch_model.bin");
+  refused(arguments, "a pickle can run code");
+  CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("finetune: any Hugging Face BERT, with or without the prefix, in half precision") {
+  const TempFolder folder;
+  fs::copy(language_fixture() / "model/model", folder / "hf");
+  const TensorMap weights = load_safetensors(folder / "hf/model.safetensors");
+  TensorMap bare;
+  for (const std::string& name : weights.names()) {
+    if (name.compare(0, 5, "bert.") != 0) continue;
+    bare.set_narrow(name.substr(5), weights.get_as<float>(name), FloatFormat::f16);
+  }
+  Tensor<std::int64_t> positions({1, 512});
+  for (index_t i = 0; i < 512; ++i) positions.mutable_data()[i] = i;
+  bare.set("embeddings.position_ids", positions);
+  save_safetensors(folder / "hf/model.safetensors", bare);
+  const Outcome o =
+      done({"finetune", "--model", folder / "hf", "--train", language_fixture() / "train.tsv",
+            "--steps", "2", "--out", folder / "run"});
+  CHECK_THAT(o.err, contains("fresh, because it is not in the model: pooler, classifier"));
+  CHECK(predicted({"--adapter", folder / "run"}).size() == 6);
+}
+
+TEST_CASE("finetune: a full file system stops the run, freed space lets it go on") {
+  const TempFolder folder;
+  const std::string disk = folder / "disk";
+  fs::create_directory(disk);
+  if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=1m") != 0) {
+    WARN("no file system of its own can be mounted here");
+    return;
+  }
+  auto arguments = quick_finetune(
+      disk + "/run", {"--steps", "10", "--method", "full", "--checkpoint-seconds", "1000"});
+  const Outcome o = program(arguments);  // the model alone has 2 MB
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, contains("No space left"));
+  CHECK_FALSE(fs::exists(disk + "/run/model/config.json"));
+  CHECK_FALSE(fs::exists(disk + "/run/result.json"));
+  REQUIRE(mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT, "size=16m") == 0);
+  arguments.push_back("--resume");
+  done(arguments);
+  done(quick_finetune(folder / "whole", {"--steps", "10", "--method", "full"}));
+  CHECK((read_file(disk + "/run/model/model.safetensors") ==
+         read_file(folder / "whole/model/model.safetensors")));
+  umount2(disk.c_str(), MNT_DETACH);
+}
