@@ -70,7 +70,7 @@ std::string at_step(const std::string& what, const std::string& layer, index_t s
 }
 
 /// Keeps the leading singular values and left singular vectors of every update.
-void keep_updates(Stage& stage, Bert<float>& model, index_t step, index_t directions) {
+void keep_updates(Stage& stage, Model<float>& model, index_t step, index_t directions) {
   double order = 0;
   for (const auto& [name, adapter] : adapters_of(model)) {
     stage.keep("order." + name, order++);
@@ -234,7 +234,7 @@ void LmSubspace::run(Run& run) const {
   job.options.decay_ratio = c.real("decay_ratio", 0, 1);
   job.options.eval_every = std::max<index_t>(1, steps / 8);
   const Record& record = run.stage(job.name, [&](Stage& stage) {
-    finetune(stage, lab.base(), task, job.options, [&](index_t step, Bert<float>& model) {
+    finetune(stage, lab.base(), task, job.options, [&](index_t step, Model<float>& model) {
       if (std::binary_search(snapshots.begin(), snapshots.end(), step)) {
         keep_updates(stage, model, step, k);
       }

@@ -15,7 +15,7 @@ namespace {
 constexpr index_t paper_width = 512;
 constexpr LanguageRates small_rates{1e-3, 2e-3, 1e-3, 2e-2};
 
-LanguageRates rates_for(const Config& c, const BertConfig& model) {
+LanguageRates rates_for(const Config& c, const BaseConfig& model) {
   LanguageRates rates = model.hidden_size >= paper_width ? LanguageRates() : small_rates;
   const double all = c.real("lr", 0, 1e3);
   const double inner = c.real("inner_lr", 0, 1e3);
@@ -253,7 +253,7 @@ index_t numerical_rank(const Tensor<float>& spectrum, const Shape& shape, bool d
       std::count_if(spectrum.begin(), spectrum.end(), [&](float s) { return s > limit; }));
 }
 
-std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Bert<float>& model) {
+std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Model<float>& model) {
   std::vector<std::pair<std::string, const Adapter<float>*>> found;
   for (const auto& [name, module] : model.named_modules()) {
     const auto* layer = dynamic_cast<Adaptable<float>*>(module);

@@ -50,7 +50,7 @@ struct LanguageJob {
   FinetuneOptions options;
   FinetuneObserver observe;
   /// What is measured on the trained model; keeps its results with the stage.
-  std::function<void(Stage&, Bert<float>&)> after;
+  std::function<void(Stage&, Model<float>&)> after;
 };
 
 class LanguageLab {
@@ -106,7 +106,7 @@ std::vector<double> smoothed(const std::vector<double>& x, double weight);
 index_t numerical_rank(const Tensor<float>& spectrum, const Shape& shape, bool deep);
 
 /// Every adapted layer with its adapter, in the model's order.
-std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Bert<float>& model);
+std::vector<std::pair<std::string, const Adapter<float>*>> adapters_of(Model<float>& model);
 
 /// The loss of the best constant answer: the variance of the labels, or their entropy.
 double constant_loss(const EncodedTask& task);

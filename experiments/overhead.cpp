@@ -130,7 +130,7 @@ class Trainer {
     return 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   }
 
-  Bert<float>& model() { return *model_; }
+  Model<float>& model() { return *model_; }
 
  private:
   Var<float> loss(Pass& pass) const {
@@ -139,7 +139,7 @@ class Trainer {
   }
 
   Rng rng_;
-  std::unique_ptr<Bert<float>> model_;
+  std::unique_ptr<Model<float>> model_;
   TokenBatch tokens_;
   std::unique_ptr<AdamW<float>> optimizer_;
   index_t steps_ = 0;

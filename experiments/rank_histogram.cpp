@@ -49,7 +49,7 @@ class RankHistogram : public Experiment {
 };
 
 /// Keeps, for every adapted matrix, its leading singular values and its numerical rank.
-void keep_spectra(Stage& stage, Bert<float>& model, bool deep) {
+void keep_spectra(Stage& stage, Model<float>& model, bool deep) {
   for (const auto& [name, adapter] : adapters_of(model)) {
     const Tensor<float> spectrum = update_spectrum(*adapter);
     const index_t kept = std::min<index_t>(spectrum.size(), 16);
@@ -118,7 +118,7 @@ void RankHistogram::run(Run& run) const {
            &task,
            lab.options(method, c.integer("samples", 1, 1 << 30), seed),
            {},
-           [deep](Stage& stage, Bert<float>& model) { keep_spectra(stage, model, deep); }});
+           [deep](Stage& stage, Model<float>& model) { keep_spectra(stage, model, deep); }});
     }
   }
   const auto records = lab.run("runs", jobs);

@@ -10,7 +10,7 @@ quiet=0
 packages=(
   g++ meson ninja-build pkg-config
   libxtensor-dev libxtensor-blas-dev libxsimd-dev libopenblas-openmp-dev
-  libfmt-dev nlohmann-json3-dev libcli11-dev libutf8proc-dev catch2 libbenchmark-dev
+  libfmt-dev nlohmann-json3-dev libcli11-dev libutf8proc-dev libsentencepiece-dev catch2 libbenchmark-dev
   gnuplot-nox git ca-certificates
 )
 

@@ -236,9 +236,11 @@ struct AdapterTarget {
   bool rows_are_inputs = false;
 };
 
-/// The layers of a set, in the model's order: "query-value", "attention-mlp" (every linear layer of
-/// the encoder), "all-dense" (those, the pooler and the word embedding), or ends of module names,
-/// separated by commas ("query,value"). @throws ValueError if the set is empty in this model.
+/// The layers of a set, in the model's order: "query-value" (of the attention; GPT-2's one layer
+/// for queries, keys and values), "attention-mlp" (every linear layer of the blocks), "all-linear"
+/// (those and a BERT's pooler), "all-dense" (those and a BERT's word embedding), or ends of module
+/// names, separated by commas ("query,value", "q_proj"). @throws ValueError if a name means no
+/// layer of this model, with the nearest.
 template <class T>
 std::vector<AdapterTarget<T>> adapter_targets(Module<T>& model, const std::string& set);
 

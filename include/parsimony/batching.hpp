@@ -14,9 +14,10 @@
 
 namespace parsimony {
 
-/// Examples as token ids.
+/// Examples as token ids, or as images, which have none.
 struct EncodedExamples {
   std::vector<Encoding> encodings;
+  Tensor<float> pixels;  // (n, channels, height, width); undefined for texts
   std::vector<double> labels;
   /// Where each comes from in the examples that were encoded; ascending.
   std::vector<index_t> source;
@@ -35,7 +36,7 @@ enum class TooLong { drop, truncate };
 /// Encodes examples, both texts where `pair` says so; [CLS] and [SEP] count in `max_length`, 0
 /// keeps every length. @throws ValueError on text that is not UTF-8; for truncation, on a length
 /// without room for [CLS] and [SEP]; if every example is dropped.
-EncodedExamples encode_examples(const WordPieceTokenizer& tokenizer, bool pair,
+EncodedExamples encode_examples(const Tokenizer& tokenizer, bool pair,
                                 const std::vector<TextExample>& examples, index_t max_length,
                                 TooLong too_long = TooLong::drop);
 
@@ -73,6 +74,7 @@ class TrainingBatches {
 struct TextBatch {
   Tensor<std::int64_t> ids, type_ids;  // (batch, length)
   Tensor<std::uint8_t> mask;           // (batch, length), 0 at padding; undefined: no padding
+  Tensor<float> pixels;                // (batch, channels, height, width); undefined for texts
   std::vector<index_t> lengths;        // tokens of each
   std::vector<index_t> rows;           // which examples these are
   std::vector<double> labels;

@@ -3,8 +3,7 @@
 #pragma once
 
 #include <parsimony/factored.hpp>
-#include <parsimony/layers.hpp>
-#include <parsimony/safetensors.hpp>
+#include <parsimony/model.hpp>
 
 #include <memory>
 #include <optional>
@@ -52,12 +51,6 @@ struct BertConfig {
 BertConfig load_bert_config(const std::string& path);
 void save_bert_config(const BertConfig& config, const std::string& path);
 
-/// A batch of token sequences, padded at the end.
-struct TokenBatch {
-  Tensor<std::int64_t> ids, type_ids;  // (batch, length)
-  Tensor<std::uint8_t> mask;           // (batch, length), 0 at padding; undefined: no padding
-};
-
 template <class T>
 struct BertLayer : Module<T> {
   BertLayer(const BertConfig& config, const Rng& rng);
@@ -97,7 +90,7 @@ enum class BertHead { none, classifier, masked_lm };
 /// The model: "bert.…" and, by `head`, "bert.pooler.…" and "classifier.…", or "cls.predictions.…"
 /// (whose decoder is the word embedding). With `none` the pooler is there and no head.
 template <class T>
-class Bert : public Module<T> {
+class Bert : public Model<T> {
  public:
   /// Fresh weights: N(0, initializer_range²), each from its own stream of `rng` by name.
   /// @throws ValueError as BertConfig::check.
@@ -106,6 +99,10 @@ class Bert : public Module<T> {
 
   const BertConfig& config() const { return config_; }
   BertHead head() const { return head_; }
+  std::string type() const override { return "bert"; }
+  /// The classifier and the pooler.
+  bool is_head(const std::string& parameter) const override;
+  void save(const std::string& folder, FloatFormat format = FloatFormat::f32) override;
 
   /// Last hidden states (batch, length, hidden). Positions past a sequence's last unmasked token
   /// hold nothing of meaning.
@@ -117,7 +114,7 @@ class Bert : public Module<T> {
   /// Outputs of the classification head (batch, num_labels). It reads the first token only, so
   /// the last layer computes no other row past its keys and values: the same numbers as from
   /// hidden() and pooled(), with less work.
-  Var<T> logits(const TokenBatch& batch, Pass& pass) const;
+  Var<T> logits(const TokenBatch& batch, Pass& pass) const override;
   /// Scores over the vocabulary (positions, vocab_size) at the given places of the flattened
   /// (batch · length) tokens.
   Var<T> masked_logits(const TokenBatch& batch, const Tensor<std::int64_t>& places,
@@ -131,12 +128,6 @@ class Bert : public Module<T> {
   std::unique_ptr<Parts> parts_;
 };
 
-/// What loading did besides reading weights.
-struct LoadReport {
-  std::vector<std::string> fresh;    // parameters not in the file, left as initialised
-  std::vector<std::string> ignored;  // tensors of heads that this model does not have
-};
-
 /// Reads config.json and model.safetensors of a folder, with or without the "bert." prefix. A
 /// missing pooler or head is left fresh (from `rng`), heads of other kinds are ignored, and the
 /// report says so. `num_labels` > 0 replaces the config's; a head of another size is then fresh.
@@ -147,12 +138,6 @@ template <class T>
 std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, const Rng& rng,
                                    index_t num_labels = 0, LoadReport* report = nullptr,
                                    const std::vector<std::string>& labels = {});
-
-/// Writes config.json, with the ranks of factored layers, and model.safetensors; adapters are
-/// merged into their weights.
-/// @throws IoError.
-template <class T>
-void save_bert(Bert<T>& model, const std::string& folder, FloatFormat format = FloatFormat::f32);
 
 extern template class Bert<float>;
 extern template class Bert<double>;

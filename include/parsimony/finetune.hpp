@@ -1,10 +1,11 @@
-// Fine-tuning of a BERT on a text task: full, the head alone, or through adapters; evaluation and
+// Fine-tuning of a model on a task: full, the head alone, or through adapters; evaluation and
 // prediction. One training run is one stage of a Run, so that it resumes to the bit.
 #pragma once
 
 #include <parsimony/adapter.hpp>
 #include <parsimony/batching.hpp>
-#include <parsimony/bert.hpp>
+#include <parsimony/images.hpp>
+#include <parsimony/model.hpp>
 #include <parsimony/run.hpp>
 #include <parsimony/text_tasks.hpp>
 #include <parsimony/tokenizer.hpp>
@@ -19,16 +20,32 @@
 
 namespace parsimony {
 
+/// What all families' configs say.
+struct BaseConfig {
+  std::string type;  // "bert", "gpt2", "llama" or "vit"
+  index_t hidden_size = 0;
+  index_t num_hidden_layers = 0, num_attention_heads = 0, intermediate_size = 0;
+  index_t vocab_size = 0;               // 0 for a ViT
+  index_t max_position_embeddings = 0;  // most tokens
+  double initializer_range = 0.02;
+  index_t num_labels = 0;
+  std::vector<std::string> labels;
+  index_t image_size = 0, num_channels = 0;  // of a ViT
+};
+
 /// A pretrained model at hand: its folder, or fresh weights of a size.
 class BaseModel {
  public:
-  /// A model folder (or a pretraining run's, whose model/ is taken), "scratch:tiny" and so on for
-  /// fresh weights with the shipped vocabulary, or "" (or "tiny-en") for the model that is shipped.
-  /// @throws InputError if there is no such folder or it is no BERT.
+  /// A model folder (or a pretraining run's, whose model/ is taken); "scratch:tiny",
+  /// "scratch:llama-mini" and so on for fresh weights (a BERT's without a family) with the shipped
+  /// vocabulary, "scratch:vit-tiny-28x1" for images of 28 x 28 with one channel; or "" (or
+  /// "tiny-en") for the model that is shipped. @throws InputError if there is no such folder or no
+  /// such family.
   explicit BaseModel(const std::string& model);
 
-  const WordPieceTokenizer& tokenizer() const { return tokenizer_; }
-  const BertConfig& config() const { return config_; }
+  /// @throws ValueError for a model of images.
+  const Tokenizer& tokenizer() const;
+  const BaseConfig& config() const { return config_; }
   /// As it was given; "tiny-en" for the shipped one.
   const std::string& name() const { return name_; }
   /// The folder that weights are read from; "" for fresh ones.
@@ -38,13 +55,13 @@ class BaseModel {
   /// comes from a stream of `head_seed`, the same for every seed of a run: the classifier with
   /// standard deviation 1/√hidden, the pooler with 0.02 √(768/hidden) (for an initializer_range of
   /// 0.02), which at width 768 are the paper's.
-  std::unique_ptr<Bert<float>> classifier(const TextTask& task, std::uint64_t head_seed = 0,
-                                          LoadReport* report = nullptr) const;
+  std::unique_ptr<Model<float>> classifier(const TextTask& task, std::uint64_t head_seed = 0,
+                                           LoadReport* report = nullptr) const;
 
  private:
   std::string name_, folder_;
-  BertConfig config_;
-  WordPieceTokenizer tokenizer_;
+  BaseConfig config_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
 /// The name that the shipped model can be asked for by, where no folder has it.
@@ -59,6 +76,8 @@ struct EncodedTask {
   std::int32_t pad_id = 0;
 };
 EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length);
+/// A task on images. @throws ValueError if the model is for other images or for texts.
+EncodedTask image_task(const BaseModel& base, const ImageSplits& splits);
 
 struct FinetuneOptions {
   /// An adapter method, "full" (every weight) or "head" (classifier and pooler).
@@ -88,12 +107,12 @@ struct FinetuneOptions {
 
 /// A trained model with its adapters on, and what of it is not in the base.
 struct Finetuned {
-  std::unique_ptr<Bert<float>> model;
+  std::unique_ptr<Model<float>> model;
   std::vector<std::string> extras;
 };
 
 /// Called at step t before its update, and once more after the last.
-using FinetuneObserver = std::function<void(index_t step, Bert<float>& model)>;
+using FinetuneObserver = std::function<void(index_t step, Model<float>& model)>;
 
 /// Trains inside a stage. Logs "train_loss" at every step, and the task's metrics by name at
 /// evaluations and at the end; keeps "parameters", the count of trained numbers.
@@ -103,7 +122,7 @@ Finetuned finetune(Stage& stage, const BaseModel& base, const EncodedTask& task,
                    const FinetuneOptions& options, const FinetuneObserver& observe = {});
 
 /// Outputs (n, outputs) of a model on examples, in their order.
-Tensor<float> model_outputs(const Bert<float>& model, const EncodedExamples& examples,
+Tensor<float> model_outputs(const Model<float>& model, const EncodedExamples& examples,
                             std::int32_t pad_id, index_t batch = 32);
 
 /// The task's metrics by name, the main one first.

@@ -6,9 +6,11 @@
 #include <parsimony/ops.hpp>
 #include <parsimony/rng.hpp>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace parsimony {
@@ -61,6 +63,11 @@ class Adaptable : public Module<T> {
   Adapter<T>* adapter() const { return adapter_.get(); }
   /// Takes the adapter off.
   std::unique_ptr<Adapter<T>> release_adapter();
+  /// x weightᵀ + bias (or undefined), the adapter left aside.
+  Var<T> times(const Var<T>& x, const Var<T>& bias = Var<T>()) const;
+  /// Keeps weightᵀ too, from which times() computes single rows without gradients: the same bits,
+  /// and faster, for generation goes row by row. No longer used once the weight changes.
+  void keep_transposed();
 
   Var<T> weight;
 
@@ -69,6 +76,9 @@ class Adaptable : public Module<T> {
 
  private:
   std::unique_ptr<Adapter<T>> adapter_;
+  Tensor<T> transposed_;
+  Tensor<T> transposed_of_;  // the weight that it was made of, at that version
+  std::uint32_t version_ = 0;
 };
 
 /// y = x Wᵀ + b, W (out, in). A factored layer has no W but a pair of layers, y =
@@ -78,8 +88,8 @@ class Adaptable : public Module<T> {
 template <class T>
 class Linear : public Adaptable<T> {
  public:
-  /// Entries of W from N(0, std²), b = 0.
-  Linear(index_t in, index_t out, Rng rng, double std);
+  /// Entries of W from N(0, std²), b = 0, or no b.
+  Linear(index_t in, index_t out, Rng rng, double std, bool with_bias = true);
   ~Linear() override;
   /// Over parameters that exist: weight (out, in), bias (out) or undefined for none.
   /// @throws ShapeError if they do not fit.
@@ -136,6 +146,34 @@ class LayerNorm : public Module<T> {
   double eps_;
 };
 
+/// x / sqrt(mean(x²) + eps) * weight over the last axis.
+template <class T>
+class RmsNorm : public Module<T> {
+ public:
+  RmsNorm(index_t width, double eps);
+  Var<T> operator()(const Var<T>& x) const { return rms_norm(x, weight, eps_); }
+
+  Var<T> weight;
+
+ private:
+  double eps_;
+};
+
+/// Modules of one kind under their numbers, "0", "1", ...
+template <class T, class Item>
+class ModuleList : public Module<T> {
+ public:
+  void add(std::unique_ptr<Item> item) {
+    this->child(std::to_string(items_.size()), *item);
+    items_.push_back(std::move(item));
+  }
+  std::size_t size() const { return items_.size(); }
+  const Item& operator[](std::size_t i) const { return *items_[i]; }
+
+ private:
+  std::vector<std::unique_ptr<Item>> items_;
+};
+
 extern template class Adaptable<float>;
 extern template class Adaptable<double>;
 extern template class Linear<float>;
@@ -144,5 +182,7 @@ extern template class Embedding<float>;
 extern template class Embedding<double>;
 extern template class LayerNorm<float>;
 extern template class LayerNorm<double>;
+extern template class RmsNorm<float>;
+extern template class RmsNorm<double>;
 
 }  // namespace parsimony

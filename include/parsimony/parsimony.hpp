@@ -5,11 +5,13 @@
 #include <parsimony/adapter.hpp>
 #include <parsimony/batching.hpp>
 #include <parsimony/bert.hpp>
+#include <parsimony/bpe.hpp>
 #include <parsimony/claims.hpp>
 #include <parsimony/completion.hpp>
 #include <parsimony/compress.hpp>
 #include <parsimony/config.hpp>
 #include <parsimony/csv.hpp>
+#include <parsimony/decoder.hpp>
 #include <parsimony/deep_linear.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
@@ -19,12 +21,15 @@
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
 #include <parsimony/gaussian_process.hpp>
+#include <parsimony/generate.hpp>
 #include <parsimony/gradcheck.hpp>
+#include <parsimony/images.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
 #include <parsimony/memory.hpp>
 #include <parsimony/metrics.hpp>
+#include <parsimony/model.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
@@ -46,4 +51,5 @@
 #include <parsimony/tokenizer.hpp>
 #include <parsimony/variable.hpp>
 #include <parsimony/version.hpp>
+#include <parsimony/vit.hpp>
 #include <parsimony/vocabulary.hpp>

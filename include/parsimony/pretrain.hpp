@@ -1,6 +1,7 @@
-// Pretraining of a BERT from plain text: a WordPiece vocabulary, packed sequences, and the masked
-// language model (Devlin et al. 2019) - 15 % of the tokens are predicted; of those 80 % are
-// replaced by [MASK], 10 % by a random token and 10 % left as they are, anew at every step.
+// Pretraining from plain text: a vocabulary, packed sequences, and the masked language model of a
+// BERT (Devlin et al. 2019) - 15 % of the tokens are predicted; of those 80 % are replaced by
+// [MASK], 10 % by a random token and 10 % left as they are, anew at every step - or the causal one
+// of a GPT-2 or LLaMA, which predicts every token from those before it.
 #pragma once
 
 #include <parsimony/bert.hpp>
@@ -27,6 +28,12 @@ struct PackedCorpus {
 PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<std::string>& files,
                          index_t length);
 
+/// The texts as one sequence of ids, cut: lines with their ends, documents (parted by blank lines)
+/// with the tokenizer's token of the end after them, and that of the beginning before them if the
+/// family begins with it. No type ids. @throws as pack_corpus.
+PackedCorpus pack_text(const Tokenizer& tokenizer, const std::vector<std::string>& files,
+                       index_t length);
+
 /// A batch with the places that are to be predicted and what stood there.
 struct MaskedBatch {
   TokenBatch tokens;
@@ -41,11 +48,13 @@ MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t
 
 struct PretrainOptions {
   std::vector<std::string> corpus;  // text files, a paragraph a line
-  std::string size = "tiny";        // BertConfig::sized
+  std::string arch = "bert";        // or "gpt2", "llama"
+  std::string size = "tiny";        // BertConfig::sized, Gpt2Config::sized, LlamaConfig::sized
   std::string out;                  // a run folder; the model goes to OUT/model
-  std::string vocab;                // model folder or vocabulary file; "": learned from the corpus
+  std::string vocab;  // model folder or WordPiece file; "": learned from the corpus: WordPiece for
+                      // a BERT, byte-level BPE for the others
   index_t vocab_size = 8192;
-  bool cased = false;
+  bool cased = false;  // WordPiece's
   index_t steps = 20000;
   index_t batch = 64;
   index_t length = 128;

@@ -1,4 +1,5 @@
-// Layer norm (Ba, Kiros and Hinton 2016), alone and at the end of a sublayer.
+// Layer norm (Ba, Kiros and Hinton 2016), alone and at the end of a sublayer; RMS norm (Zhang and
+// Sennrich 2019).
 #include <parsimony/layers.hpp>
 
 namespace parsimony {
@@ -21,7 +22,14 @@ Var<T> LayerNorm<T>::of_sum(const Var<T>& x, const Var<T>& residual, double prob
                                 pass.next());
 }
 
+template <class T>
+RmsNorm<T>::RmsNorm(index_t width, double eps) : eps_(eps) {
+  weight = this->parameter("weight", Tensor<T>::ones({width}));
+}
+
 template class LayerNorm<float>;
 template class LayerNorm<double>;
+template class RmsNorm<float>;
+template class RmsNorm<double>;
 
 }  // namespace parsimony

@@ -20,8 +20,28 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+const std::vector<std::string>& named_sets() {
+  static const std::vector<std::string> sets = {"query-value", "attention-mlp", "all-dense",
+                                                "all-linear"};
+  return sets;
+}
+
 bool is_named_set(const std::string& set) {
-  return set == "query-value" || set == "attention-mlp" || set == "all-dense";
+  return std::find(named_sets().begin(), named_sets().end(), set) != named_sets().end();
+}
+
+/// Of a residual block: BERT's and ViT's, LLaMA's, GPT-2's.
+bool in_block(const std::string& name) {
+  return contains(name, ".encoder.layer.") || contains(name, ".layers.") || contains(name, ".h.");
+}
+
+/// Queries and values; where one layer computes both and the keys, that one.
+bool is_query_or_value(const std::string& name) {
+  for (const char* end : {"self.query", "self.value", "attention.attention.query",
+                          "attention.attention.value", ".q_proj", ".v_proj", ".c_attn"}) {
+    if (ends_with(name, end)) return true;
+  }
+  return false;
 }
 
 /// A layer's name without what its factors add: adapters of a factored layer go to both factors.
@@ -34,10 +54,11 @@ std::string layer_of(const std::string& name) {
 
 bool in_named_set(const std::string& module, bool embedding, const std::string& set) {
   const std::string name = layer_of(module);
-  if (set == "query-value") return ends_with(name, "self.query") || ends_with(name, "self.value");
-  if (set == "attention-mlp") return !embedding && contains(name, ".encoder.");
-  return embedding ? ends_with(name, "word_embeddings")
-                   : contains(name, ".encoder.") || ends_with(name, "pooler.dense");
+  if (set == "query-value") return is_query_or_value(name);
+  const bool pooler = ends_with(name, "pooler.dense");
+  if (set == "attention-mlp") return !embedding && in_block(name);
+  if (set == "all-linear") return !embedding && (in_block(name) || pooler);
+  return embedding ? ends_with(name, "word_embeddings") : in_block(name) || pooler;
 }
 
 bool is_end_of(const std::string& end, const std::string& name) {
@@ -56,7 +77,7 @@ std::vector<std::string> ends_of(const std::string& set) {
 
 /// The nearest of the sets and of what the names of layers end with, from one part to all of them.
 std::string nearest_target(const std::string& wrong, const std::vector<std::string>& layers) {
-  std::vector<std::string> candidates = {"query-value", "attention-mlp", "all-dense"};
+  std::vector<std::string> candidates = named_sets();
   for (const std::string& name : layers) {
     for (std::size_t at = name.rfind('.'); at != std::string::npos && at > 0;
          at = name.rfind('.', at - 1)) {
@@ -75,9 +96,10 @@ std::string nearest_target(const std::string& wrong, const std::vector<std::stri
     if (std::find(last.begin(), last.end(), part) == last.end()) last.push_back(part);
   }
   throw ValueError(fmt::format(
-      "targets: no layer of this model is meant by '{}'{}; expected query-value, attention-mlp, "
-      "all-dense or ends of layer names, which end with {}",
-      wrong, near.empty() ? "" : "; did you mean '" + near + "'?", fmt::join(last, ", ")));
+      "targets: no layer of this model is meant by '{}'{}; expected {} or ends of layer "
+      "names, which end with {}",
+      wrong, near.empty() ? "" : "; did you mean '" + near + "'?", fmt::join(named_sets(), ", "),
+      fmt::join(last, ", ")));
 }
 
 /// The layers that a method has a form for: of a named set, an embedding may be left out.
@@ -196,9 +218,13 @@ void attach_adapters(Module<T>& model, const std::string& set, const AdapterOpti
 
 template <class T>
 void merge_adapters(Module<T>& model) {
+  // The adapters are modules themselves, so the list is made before any is taken off.
+  std::vector<Adaptable<T>*> adapted;
   for (const auto& [name, module] : model.named_modules()) {
     auto* layer = dynamic_cast<Adaptable<T>*>(module);
-    if (layer == nullptr || layer->adapter() == nullptr) continue;
+    if (layer != nullptr && layer->adapter() != nullptr) adapted.push_back(layer);
+  }
+  for (Adaptable<T>* layer : adapted) {
     const auto adapter = layer->release_adapter();
     layer->weight.assign(add(layer->weight.value(), adapter->delta()));
   }

@@ -185,6 +185,12 @@ template <class T>
 Bert<T>::~Bert() = default;
 
 template <class T>
+bool Bert<T>::is_head(const std::string& parameter) const {
+  return parameter.compare(0, 11, "classifier.") == 0 || parameter == "bert.pooler.dense.weight" ||
+         parameter == "bert.pooler.dense.bias";
+}
+
+template <class T>
 Var<T> Bert<T>::hidden(const TokenBatch& batch, Pass& pass) const {
   return encode(batch, pass, false);
 }

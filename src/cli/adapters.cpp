@@ -27,12 +27,12 @@ Answering open_pair(const std::string& model, const std::string& adapter, const 
 }
 
 /// A model folder, config.json last: without it a folder that a full disk cut short is no model.
-void save_model(Bert<float>& model, const BaseModel& base, const TextTask* task,
+void save_model(Model<float>& model, const BaseModel& base, const TextTask* task,
                 const std::string& folder, FloatFormat format) {
   make_folders(folder);
-  base.tokenizer().save(folder);
+  if (base.config().type != "vit") base.tokenizer().save(folder);
   if (task != nullptr) save_task(*task, folder);
-  save_bert(model, folder, format);
+  model.save(folder, format);
 }
 
 // --- merge --------------------------------------------------------------------------------------

@@ -163,8 +163,9 @@ int run(int argc, const char* const* argv) {
   const std::vector<Command> commands = {
       run_command(),      list_command(),     show_command(),     report_command(),
       complete_command(), tokenize_command(), pretrain_command(), finetune_command(),
-      evaluate_command(), predict_command(),  compress_command(), merge_command(),
-      export_command(),   inspect_command(),  bench_command(),    doctor_command()};
+      evaluate_command(), predict_command(),  generate_command(), perplexity_command(),
+      compress_command(), merge_command(),    export_command(),   inspect_command(),
+      bench_command(),    doctor_command()};
   CLI::App app(
       "Reproduces 'Compressible Dynamics in Deep Overparameterized Low-Rank Learning & "
       "Adaptation' (arXiv 2406.04112).",

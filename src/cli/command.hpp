@@ -68,6 +68,8 @@ Command finetune_command();
 Command evaluate_command();
 Command predict_command();
 Command compress_command();
+Command generate_command();
+Command perplexity_command();
 Command merge_command();
 Command export_command();
 Command inspect_command();

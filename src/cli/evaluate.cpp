@@ -53,16 +53,34 @@ std::vector<TextExample> examples_of(const EvaluateSettings& s, TextTask& task) 
                                splits.test.empty() ? "" : " or test", s.split));
 }
 
+/// The same as the model reads them.
+EncodedExamples encoded_examples(const EvaluateSettings& s, const Answering& answering,
+                                 TextTask& task) {
+  if (!is_image_task(s.task)) {
+    const std::vector<TextExample> examples = examples_of(s, task);
+    return encode_examples(answering.base.tokenizer(), task.pair, examples,
+                           length_limit(answering.base, s.task.max_length));
+  }
+  const EncodedTask images = load_encoded(s.task, answering.base);
+  if (s.split != "dev" && s.split != "train") {
+    throw ValueError(fmt::format("--split: expected dev or train; got '{}'", s.split));
+  }
+  if (images.task.outputs() != task.outputs()) {
+    throw InputError(fmt::format("evaluate: the model has {} outputs, task {} needs {}",
+                                 task.outputs(), images.task.name, images.task.outputs()));
+  }
+  task = images.task;
+  return s.split == "dev" ? images.dev : images.train;
+}
+
 int evaluate(EvaluateSettings& s) {
   apply_threads(s.threads);
   const Answering answering(s.model, s.adapter);
   if (!s.quiet) warn_of_fresh(answering);
   TextTask task = answering.task;
-  const std::vector<TextExample> examples = examples_of(s, task);
-  const EncodedExamples encoded = encode_examples(answering.base.tokenizer(), task.pair, examples,
-                                                  length_limit(answering.base, s.task.max_length));
-  const Tensor<float> outputs =
-      model_outputs(*answering.model, encoded, answering.base.tokenizer().pad_id(), s.batch);
+  const EncodedExamples encoded = encoded_examples(s, answering, task);
+  const std::int32_t pad = encoded.pixels.defined() ? 0 : answering.base.tokenizer().pad_id();
+  const Tensor<float> outputs = model_outputs(*answering.model, encoded, pad, s.batch);
   const auto metrics = task_metrics(task, outputs, encoded.labels);
   if (s.json) {
     Json json = {{"task", task.name},
@@ -127,8 +145,7 @@ Lines read_lines(const std::string& path) {
 }
 
 /// Every line by itself one text or two, as the tokenizer of the model takes them.
-EncodedExamples encode_lines(const WordPieceTokenizer& tokenizer, const Lines& lines,
-                             index_t max_length) {
+EncodedExamples encode_lines(const Tokenizer& tokenizer, const Lines& lines, index_t max_length) {
   EncodedExamples out;
   for (std::size_t i = 0; i < lines.examples.size(); ++i) {
     EncodedExamples one = encode_examples(tokenizer, lines.pair[i], {lines.examples[i]}, max_length,
@@ -149,7 +166,7 @@ int predict(PredictSettings& s) {
   const index_t limit = length_limit(answering.base, s.max_length);
   std::string out;
   if (!lines.examples.empty()) {
-    const WordPieceTokenizer& tokenizer = answering.base.tokenizer();
+    const Tokenizer& tokenizer = answering.base.tokenizer();
     const Tensor<float> logits = model_outputs(
         *answering.model, encode_lines(tokenizer, lines, limit), tokenizer.pad_id(), s.batch);
     for (index_t i = 0; i < logits.dim(0); ++i) {
@@ -185,7 +202,7 @@ Command evaluate_command() {
                 "parsimony evaluate --model runs/full/model --task stsb --split dev --json"};
   c.options = task_options(s->task, false);
   const std::vector<Option> more = {
-      {"--model", "DIR", "BERT folder (the adapter's base; the shipped tiny-en)", &s->model},
+      {"--model", "DIR", "model folder (the adapter's base; the shipped tiny-en)", &s->model},
       {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
       {"--split", "S", "dev (default), train or test", &s->split},
       {"--batch", "N", "examples at a time (32)", &s->batch},
@@ -210,7 +227,7 @@ Command predict_command() {
                 "printf 'a dog runs\\ta dog is running\\n' | parsimony predict --adapter "
                 "runs/first/adapter"};
   c.options = {
-      {"--model", "DIR", "BERT folder (the adapter's base; the shipped tiny-en)", &s->model},
+      {"--model", "DIR", "model folder (the adapter's base; the shipped tiny-en)", &s->model},
       {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
       {"--input", "FILE", "texts (-: stdin)", &s->input},
       {"--output", "FILE", "logits (-: stdout)", &s->output},

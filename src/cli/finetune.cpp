@@ -90,7 +90,7 @@ class FinetuneJob : public Experiment {
       }
       Spectra spectra(base_, task_.task, o);
       const Finetuned trained =
-          finetune(stage, base_, task_, o, [&](index_t step, Bert<float>& model) {
+          finetune(stage, base_, task_, o, [&](index_t step, Model<float>& model) {
             const bool due = s_.spectra_every > 0 && step % s_.spectra_every == 0;
             if (s_.spectra && (due || step == o.steps)) spectra.log(stage, step, model);
           });
@@ -104,9 +104,9 @@ class FinetuneJob : public Experiment {
   void save(Run& run, const FinetuneOptions& o, const Finetuned& trained) const {
     if (o.method == "full") {
       const std::string folder = run.folder() + "/model";
-      base_.tokenizer().save(folder);
+      if (base_.config().type != "vit") base_.tokenizer().save(folder);
       save_task(task_.task, folder, lasting_name(base_));
-      save_bert(*trained.model, folder);
+      trained.model->save(folder);
       return;
     }
     const AdapterOptions adapter = has_adapters(o) ? adapter_options(o) : AdapterOptions{"none"};
@@ -175,7 +175,7 @@ class FinetuneJob : public Experiment {
 
 int run_one(const Settings& s) {
   const BaseModel base(s.model);
-  const EncodedTask task = encode_task(base, load_splits(s.task), s.task.max_length);
+  const EncodedTask task = load_encoded(s.task, base);
   // Loaded once more by the run; so a folder that is no model is refused before anything is
   // written.
   LoadReport report;
@@ -241,10 +241,11 @@ Command finetune_command() {
   FinetuneOptions& o = s->finetune;
   Command c;
   c.name = "finetune";
-  c.summary = "Train a BERT on a text task, in full or through adapters";
+  c.summary = "Train a model on a task, in full or through adapters";
   c.details =
-      "Without --model the shipped tiny model is the base; --model takes any Hugging Face BERT "
-      "folder. OUT is a run folder with metrics.csv, result.json and adapter/ (model/ for --method "
+      "Without --model the shipped tiny model is the base; --model takes any Hugging Face BERT, "
+      "GPT-2, LLaMA or (for images) ViT folder. OUT is a run folder with metrics.csv, result.json "
+      "and adapter/ (model/ for --method "
       "full). Defaults are the paper's few-shot settings. A run that is stopped, even by kill -9, "
       "goes on with --resume to the same bits. Several tasks (--task a,b), methods (--method "
       "deep-lora,lora) or seeds (--seeds 0-4) run side by side, each in its own folder below OUT, "
@@ -255,17 +256,20 @@ Command finetune_command() {
       "runs/few-shot",
       "parsimony finetune --model bert-base-cased --task rte --form compressed --lr 1e-2 --out "
       "runs/rte",
+      "parsimony finetune --model scratch:vit-tiny-28x1 --task mnist --method full --steps 2000 "
+      "--lr 1e-3 --samples 0 --out runs/mnist",
       "parsimony finetune --train mine.tsv --dev held-out.tsv --columns text,label --out "
       "runs/mine"};
   c.options = task_options(s->task, true);
   const std::vector<Option> more = {
-      {"--model", "DIR", "BERT folder, or scratch:SIZE for fresh weights (the shipped tiny-en)",
-       &s->model},
+      {"--model", "DIR",
+       "model folder, or scratch:[FAMILY-]SIZE for fresh weights (the shipped tiny-en)", &s->model},
       {"--out", "DIR", "run folder", &s->out, true},
       {"--method", "M",
        fmt::format("{}, full or head (deep-lora)", fmt::join(adapter_methods(), ", ")), &o.method},
       {"--targets", "SET",
-       "query-value, attention-mlp, all-dense (default), or ends of layer names", &o.targets},
+       "query-value, attention-mlp, all-linear, all-dense (default), or ends of layer names",
+       &o.targets},
       {"--train-head", "", "train classifier and pooler too; the paper freezes them",
        &o.train_head},
       {"--samples", "N", "examples drawn from train (0: all)", &o.samples},

@@ -26,7 +26,7 @@ const Tensor<float>& Spectra::initial(const std::string& weight) {
   return initial_.at(weight);
 }
 
-void Spectra::log(Stage& stage, index_t step, Bert<float>& model) {
+void Spectra::log(Stage& stage, index_t step, Model<float>& model) {
   double sum = 0;
   index_t count = 0;
   index_t largest = 0;

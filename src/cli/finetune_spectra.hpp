@@ -16,7 +16,7 @@ class Spectra {
 
   /// Keeps "<module>.t<step>" with the stage, and logs "rank_mean" and "rank_max", numerical ranks
   /// by NumPy's rule in single precision.
-  void log(Stage& stage, index_t step, Bert<float>& model);
+  void log(Stage& stage, index_t step, Model<float>& model);
 
  private:
   const Tensor<float>& initial(const std::string& weight);

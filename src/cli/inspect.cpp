@@ -127,7 +127,7 @@ void print_updates(const Json& updates) {
       "paper counts\n");
 }
 
-std::vector<Update> updates_of(Bert<float>& model) {
+std::vector<Update> updates_of(Model<float>& model) {
   std::vector<Update> updates;
   for (const auto& [name, module] : model.named_modules()) {
     const auto* layer = dynamic_cast<Adaptable<float>*>(module);
@@ -225,10 +225,16 @@ std::vector<Update> differences(const std::string& weights, const std::string& b
 }
 
 Json inspect_model(const Settings& s, const std::string& folder, SafetensorsSummary& file) {
-  const BertConfig c = load_bert_config((fs::path(folder) / "config.json").string());
+  const BaseModel base(folder);
+  const BaseConfig& c = base.config();
   const std::string weights = (fs::path(folder) / "model.safetensors").string();
   LoadReport report;
-  const auto model = load_bert<float>(folder, BertHead::classifier, Rng(0), 0, &report);
+  TextTask outputs;  // as many as the model has
+  outputs.labels = c.labels;
+  for (index_t i = 0; c.labels.empty() && c.num_labels > 1 && i < c.num_labels; ++i) {
+    outputs.labels.push_back("LABEL_" + std::to_string(i));
+  }
+  const auto model = base.classifier(outputs, 0, &report);
   file = summarize_safetensors(weights);
   Json json = {{"kind", "model"},
                {"folder", folder},

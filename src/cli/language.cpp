@@ -42,7 +42,10 @@ std::string task_path(const std::string& folder) {
 
 std::vector<Option> task_options(TaskSettings& s, bool with_train) {
   std::vector<Option> options = {
-      {"--task", "NAME", fmt::format("{}", fmt::join(text_task_names(), ", ")), &s.task}};
+      {"--task", "NAME",
+       fmt::format("{}; of images: {}", fmt::join(text_task_names(), ", "),
+                   fmt::join(image_task_names(), ", ")),
+       &s.task}};
   if (with_train)
     options.push_back({"--train", "FILE", "your own table (TSV, CSV, JSONL)", &s.train});
   options.push_back({"--dev", "FILE", "your own labelled table to evaluate on", &s.dev});
@@ -53,6 +56,17 @@ std::vector<Option> task_options(TaskSettings& s, bool with_train) {
       {"--max-length", "N", "examples with more tokens are left out (128)", &s.max_length});
   options.push_back(data_option(&s.data));
   return options;
+}
+
+bool is_image_task(const TaskSettings& s) {
+  const auto& names = image_task_names();
+  return std::find(names.begin(), names.end(), s.task) != names.end();
+}
+
+EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base) {
+  if (!is_image_task(s)) return encode_task(base, load_splits(s), s.max_length);
+  check_data_folder(s.data);
+  return image_task(base, load_image_task(s.task, s.data));
 }
 
 TextSplits load_splits(const TaskSettings& s) {
@@ -142,7 +156,7 @@ std::string base_for(const std::string& model, const std::optional<AdapterSource
 }
 
 /// Tasks of models that do not say theirs: by the number of outputs and the config's names.
-TextTask task_of(const BertConfig& config, index_t outputs) {
+TextTask task_of(const BaseConfig& config, index_t outputs) {
   TextTask task;
   if (outputs > 1) {
     if (static_cast<index_t>(config.labels.size()) == outputs) task.labels = config.labels;
@@ -195,7 +209,9 @@ std::string parts_of(const std::vector<std::string>& parameters) {
   for (const std::string& name : parameters) {
     std::string part = "encoder";
     if (name.compare(0, 12, "bert.pooler.") == 0) part = "pooler";
-    if (name.compare(0, 11, "classifier.") == 0) part = "classifier";
+    if (name.compare(0, 11, "classifier.") == 0 || name.compare(0, 6, "score.") == 0) {
+      part = "classifier";
+    }
     if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
   }
   return fmt::format("{}", fmt::join(parts, ", "));

@@ -22,6 +22,10 @@ struct TaskSettings {
 std::vector<Option> task_options(TaskSettings& s, bool with_train);
 /// @throws ValueError unless either a task or files are named; what loading throws.
 TextSplits load_splits(const TaskSettings& s);
+/// Whether the task is on images.
+bool is_image_task(const TaskSettings& s);
+/// The task as the model reads it. @throws as load_splits, encode_task, image_task.
+EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base);
 
 /// task.json in an adapter or model folder: what the outputs mean, and the base that was trained.
 void save_task(const TextTask& task, const std::string& folder, const std::string& base = "");
@@ -50,7 +54,7 @@ struct Answering {
   std::optional<AdapterSource> adapter;
   BaseModel base;
   TextTask task;
-  std::unique_ptr<Bert<float>> model;
+  std::unique_ptr<Model<float>> model;
   AdapterFolder native;             // of a native adapter
   std::vector<std::string> extras;  // parameters that the adapter folder stores whole
   std::vector<std::string> fresh;   // parameters that nobody stored: they answer at random

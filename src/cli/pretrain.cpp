@@ -1,4 +1,4 @@
-// parsimony pretrain: a BERT from plain text.
+// parsimony pretrain: a language model from plain text.
 #include <parsimony/pretrain.hpp>
 #include <parsimony/run.hpp>
 
@@ -45,23 +45,27 @@ Command pretrain_command() {
   PretrainOptions& o = s->pretrain;
   Command c;
   c.name = "pretrain";
-  c.summary = "Train a BERT from plain text (masked language model)";
+  c.summary = "Train a BERT, GPT-2 or LLaMA from plain text";
   c.details =
-      "Learns a WordPiece vocabulary (unless --vocab gives one), packs the text into sequences and "
-      "trains the masked language model. OUT is a run folder with metrics.csv and the loss curve; "
+      "Learns a vocabulary (unless --vocab gives one; WordPiece for a BERT, byte-level BPE for the "
+      "others), packs the text into sequences and trains the masked language model of a BERT or "
+      "the "
+      "causal one of a GPT-2 or LLaMA. OUT is a run folder with metrics.csv and the loss curve; "
       "OUT/model is a Hugging Face folder that finetune and transformers read. A run that is "
       "stopped, even by kill -9, goes on with --resume to the same bits.";
   c.examples = {
       "parsimony pretrain --corpus books.txt news.txt --size tiny --out runs/tiny",
       "parsimony pretrain --corpus books.txt --size mini --steps 40000 --lr 5e-4 --out runs/mini",
+      "parsimony pretrain --arch llama --corpus stories.txt --vocab-size 2048 --out runs/llama",
       "parsimony pretrain --corpus books.txt --size tiny --out runs/tiny --resume"};
   c.options = {
       {"--corpus", "FILE", "text files (UTF-8), a paragraph a line", &o.corpus, true, true},
+      {"--arch", "A", "bert (the default), gpt2 or llama", &o.arch},
       {"--size", "SIZE", "tiny (2 layers x 128), mini (4 x 256), small (4 x 512), base", &o.size},
       {"--out", "DIR", "run folder; the model goes to DIR/model", &o.out, true},
-      {"--vocab", "PATH", "model folder or vocab.txt to use instead of a new vocabulary", &o.vocab},
+      {"--vocab", "PATH", "model folder (or vocab.txt) to use the vocabulary of", &o.vocab},
       {"--vocab-size", "N", "size of a new vocabulary (8192)", &o.vocab_size},
-      {"--cased", "", "keep capitals and accents", &o.cased},
+      {"--cased", "", "keep capitals and accents (bert)", &o.cased},
       {"--steps", "N", "updates (20000)", &o.steps},
       {"--batch", "N", "sequences an update (64)", &o.batch},
       {"--length", "N", "tokens a sequence (128)", &o.length},
@@ -70,8 +74,8 @@ Command pretrain_command() {
        &o.warmup},
       {"--weight-decay", "X", "AdamW's, on matrices (0.01)", &o.weight_decay},
       {"--clip", "X", "largest norm of the gradient (1); 0: no limit", &o.clip},
-      {"--dropout", "X", "while pretraining (0.1)", &o.dropout},
-      {"--masked", "X", "share of the tokens that are predicted (0.15)", &o.masked},
+      {"--dropout", "X", "while pretraining (0.1); a LLaMA has none", &o.dropout},
+      {"--masked", "X", "share of the tokens that are predicted (0.15; bert)", &o.masked},
       {"--held-out", "X", "share of the sequences kept for evaluation (0.02)", &o.held_out},
       {"--eval-every", "N", "steps between evaluations (500)", &o.eval_every},
       {"--format", "F", "of the saved weights: f32, f16 or bf16 (f32)", &o.format},

@@ -92,7 +92,7 @@ class LineReader {
   std::int64_t number_ = 0;
 };
 
-Encoding encode_line(const WordPieceTokenizer& tokenizer, std::string_view line, index_t max_length,
+Encoding encode_line(const Tokenizer& tokenizer, std::string_view line, index_t max_length,
                      const LineReader& reader) {
   const std::size_t tab = line.find('\t');
   if (tab == std::string_view::npos) return tokenizer.encode(line, {}, max_length);
@@ -102,6 +102,15 @@ Encoding encode_line(const WordPieceTokenizer& tokenizer, std::string_view line,
     reader.refuse(fmt::format(": expected one text, or two parted by a tab; got {}", more + 2));
   }
   return tokenizer.encode(line.substr(0, tab), second, max_length);
+}
+
+/// A folder with vocab.txt, or such a file, is a BERT's; other folders say what they are.
+std::unique_ptr<Tokenizer> tokenizer_of(const TokenizeSettings& s) {
+  std::error_code error;
+  if (fs::is_directory(s.model, error) && !fs::exists(fs::path(s.model) / "vocab.txt", error)) {
+    return load_tokenizer(s.model);
+  }
+  return std::make_unique<WordPieceTokenizer>(WordPieceTokenizer::load(s.model, options_of(s)));
 }
 
 int tokenize(const TokenizeSettings& s) {
@@ -115,7 +124,8 @@ int tokenize(const TokenizeSettings& s) {
         "--max-length: expected 3 or more, for [CLS] and two [SEP], or 0 for no limit; got {}",
         s.max_length));
   }
-  const auto tokenizer = WordPieceTokenizer::load(s.model, options_of(s));
+  const auto loaded = tokenizer_of(s);
+  const Tokenizer& tokenizer = *loaded;
   LineReader reader(s.input);
   const auto each_line = [&](auto&& write) {
     fmt::memory_buffer out;
@@ -192,8 +202,8 @@ Command tokenize_command() {
   c.summary = "Text into the token ids of a model, or learn a vocabulary";
   c.details =
       "Writes a line of ids for each line of text, [CLS] and [SEP] included; two texts parted by a "
-      "tab are a pair. A model is a Hugging Face folder with vocab.txt and, if there, "
-      "tokenizer_config.json, or a vocab.txt alone. Ids are those of BERT's own tokenizer. With "
+      "tab are a pair. A model is a Hugging Face folder with vocab.txt (BERT), vocab.json and "
+      "merges.txt (GPT-2) or tokenizer.model (LLaMA), or a vocab.txt alone. With "
       "--train a vocabulary is learned from text files and written to --out, as transformers reads "
       "it.";
   c.examples = {"parsimony tokenize --model bert-base-uncased --input text.txt --output ids.txt",

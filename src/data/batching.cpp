@@ -21,9 +21,21 @@ const Encoding& encoding(const EncodedExamples& examples, index_t row) {
   return examples.encodings[static_cast<std::size_t>(row)];
 }
 
+/// The images at some rows; undefined for texts.
+Tensor<float> pixels_of(const EncodedExamples& examples, const std::vector<index_t>& rows) {
+  if (!examples.pixels.defined()) return {};
+  Shape shape = examples.pixels.shape();
+  const index_t size = examples.pixels.size() / shape[0];
+  shape.set(0, static_cast<index_t>(rows.size()));
+  Tensor<float> out(shape);
+  float* to = out.mutable_data();
+  for (const index_t row : rows) to = std::copy_n(examples.pixels.data() + row * size, size, to);
+  return out;
+}
+
 }  // namespace
 
-EncodedExamples encode_examples(const WordPieceTokenizer& tokenizer, bool pair,
+EncodedExamples encode_examples(const Tokenizer& tokenizer, bool pair,
                                 const std::vector<TextExample>& examples, index_t max_length,
                                 TooLong too_long) {
   if (max_length < 0) {
@@ -58,6 +70,7 @@ EncodedExamples select_rows(const EncodedExamples& examples, const std::vector<i
     out.labels.push_back(examples.labels[static_cast<std::size_t>(row)]);
     out.source.push_back(examples.source[static_cast<std::size_t>(row)]);
   }
+  out.pixels = pixels_of(examples, rows);
   return out;
 }
 
@@ -130,6 +143,7 @@ TextBatch make_batch(const EncodedExamples& examples, const std::vector<index_t>
   if (rows.empty()) throw ValueError("batch: expected at least one row");
   TextBatch batch;
   batch.rows = rows;
+  batch.pixels = pixels_of(examples, rows);
   index_t longest = pad_to;
   index_t shortest = std::numeric_limits<index_t>::max();
   for (const index_t row : rows) {

@@ -34,11 +34,14 @@ T* scratch(int which, std::int64_t size) {
 /// Softmax of a row of scores times `scale` over the unmasked keys, in place.
 template <class T>
 void masked_softmax(std::int64_t n, T scale, const std::uint8_t* mask, T* x) {
-  T largest = -std::numeric_limits<T>::infinity();
-  for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = mask == nullptr || mask[i] != 0 ? x[i] * scale : -std::numeric_limits<T>::infinity();
-    largest = x[i] > largest ? x[i] : largest;
+  if (mask == nullptr) {
+    for (std::int64_t i = 0; i < n; ++i) x[i] *= scale;
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) {
+      x[i] = mask[i] != 0 ? x[i] * scale : -std::numeric_limits<T>::infinity();
+    }
   }
+  const T largest = max_of(n, x);
   if (largest == -std::numeric_limits<T>::infinity()) {
     std::fill_n(x, n, T(0));
     return;
@@ -109,36 +112,48 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
   const std::int64_t ld = s.hidden();
   const std::int64_t ld_kv = s.kv_hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
-  const std::int64_t cost = 2 * s.queries * s.length * s.width;
-  parallel_for(s.batch * s.heads, cost, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t item = first; item < last; ++item) {
+  // A single query's heads that share keys are rows of one product; else a head is one.
+  const std::int64_t together = s.queries == 1 ? s.heads / s.kv_heads : 1;
+  const std::int64_t ld_q = together > 1 ? s.width : ld;
+  const std::int64_t cost = 2 * together * s.queries * s.length * s.width;
+  parallel_for(s.batch * s.heads / together, cost, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t item = first * together; item < last * together; item += together) {
       const Head h = head_of(s, item);
       const std::int64_t n = h.n;
       const std::uint8_t* mask = s.mask == nullptr ? nullptr : s.mask + item / s.heads * s.length;
-      for (std::int64_t i = h.m; i < s.queries; ++i) {
-        std::fill_n(out + h.q + i * ld, s.width, T(0));
+      if (h.m < s.queries) {
+        const std::int64_t from = together > 1 ? 0 : h.m;
+        const std::int64_t rows = together > 1 ? together : s.queries;
+        for (std::int64_t i = from; i < rows; ++i) std::fill_n(out + h.q + i * ld_q, s.width, T(0));
       }
       if (h.m == 0) continue;
       T* p = probabilities + item * s.queries * s.length;
-      T* dropped = dropout.threshold != 0 ? scratch<T>(0, h.m * n) : nullptr;
+      const std::int64_t ld_p = together > 1 ? s.length : n;
+      const bool turned = s.transposed_keys > 0;
+      const T* keys_of =
+          turned ? k + item / (s.heads / s.kv_heads) * s.width * s.transposed_keys : k + h.kv;
+      T* dropped = dropout.threshold != 0 ? scratch<T>(0, together * h.m * ld_p) : nullptr;
       const T* weights = dropped != nullptr ? dropped : p;
       for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
-        gemm(false, true, end - begin, keys, s.width, T(1), q + h.q + begin * ld, ld, k + h.kv,
-             ld_kv, T(0), p + begin * n, n);
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t seen = s.causal ? std::min(n, h.first + i + 1) : n;
-          masked_softmax(seen, scale, mask, p + i * n);
-          std::fill(p + i * n + seen, p + (i + 1) * n, T(0));
+        const std::int64_t rows = together > 1 ? together : end - begin;
+        gemm(false, !turned, rows, keys, s.width, T(1), q + h.q + begin * ld, ld_q, keys_of,
+             turned ? s.transposed_keys : ld_kv, T(0), p + begin * ld_p, ld_p);
+        for (std::int64_t i = begin; i < begin + rows; ++i) {
+          const std::int64_t place = h.first + (together > 1 ? 0 : i);
+          const std::int64_t seen = s.causal ? std::min(n, place + 1) : n;
+          masked_softmax(seen, scale, mask, p + i * ld_p);
+          std::fill(p + i * ld_p + seen, p + i * ld_p + n, T(0));
           if (dropped != nullptr) {
-            drop_row({dropout.key, dropout.threshold, s.length}, item * s.length + h.first + i, n,
-                     p + i * n, dropped + i * n);
+            const std::int64_t head = together > 1 ? item + i : item;
+            drop_row({dropout.key, dropout.threshold, s.length}, head * s.length + place, n,
+                     p + i * ld_p, dropped + i * ld_p);
           }
         }
         const std::int64_t step = s.causal ? causal_keys : keys;
         for (std::int64_t j = 0; j < keys; j += step) {
-          gemm(false, false, end - begin, s.width, std::min(step, keys - j), T(1),
-               weights + begin * n + j, n, v + h.kv + j * ld_kv, ld_kv, j == 0 ? T(0) : T(1),
-               out + h.q + begin * ld, ld);
+          gemm(false, false, rows, s.width, std::min(step, keys - j), T(1),
+               weights + begin * ld_p + j, ld_p, v + h.kv + j * ld_kv, ld_kv, j == 0 ? T(0) : T(1),
+               out + h.q + begin * ld, ld_q);
         }
       });
     }

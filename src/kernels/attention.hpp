@@ -20,6 +20,8 @@ struct AttentionShape {
   std::int64_t kv_heads = 0;
   /// A token sees itself and those before it. With fewer queries than tokens: no mask.
   bool causal = false;
+  /// Above 0: k is (batch, kv_heads, width, this), of which the first `length` are used.
+  std::int64_t transposed_keys = 0;
   std::int64_t hidden() const { return heads * width; }
   std::int64_t kv_hidden() const { return kv_heads * width; }
 };

@@ -380,6 +380,56 @@ void one_thread(const Product<T>& s) {
   work(s, it, 0, 1, block_memory(it, false));
 }
 
+/// Columns [j, j + width) of one row, c = alpha a b + beta c, `vectors` of them at a time: a step
+/// of generation is such products, which the tiles would compute in chains that wait for each
+/// other.
+template <class T, int vectors>
+void row_columns(const Product<T>& s, int64_t j, int64_t width) {
+  using V = Lanes<T>;
+  typename V::Mask lanes[vectors];
+  for (int v = 0; v < vectors; ++v)
+    lanes[v] = first_lanes<T>(std::max<int64_t>(width - v * V::count, 0));
+  const int64_t k_blocks = blocks_of(s.k, k_block);
+  for (int64_t pb = 0; pb < k_blocks; ++pb) {
+    typename V::Vec sum[vectors];
+    for (int v = 0; v < vectors; ++v) sum[v] = V::zero();
+    const int64_t end = s.k * (pb + 1) / k_blocks;
+    for (int64_t p = s.k * pb / k_blocks; p < end; ++p) {
+      const typename V::Vec left = V::all(s.a[p]);
+      const T* right = s.b + p * s.ldb + j;
+      for (int v = 0; v < vectors; ++v) {
+        sum[v] = V::fma(left, V::load(right + v * V::count, lanes[v]), sum[v]);
+      }
+    }
+    const bool biased = pb == 0 && s.bias != nullptr;
+    const T beta = pb > 0 || biased ? T(1) : s.beta;
+    const T* addend = (biased ? s.bias : s.c) + j;
+    for (int v = 0; v < vectors; ++v) {
+      typename V::Vec value = V::mul(V::all(s.alpha), sum[v]);
+      if (beta != T(0)) {
+        value = V::fma(V::all(beta), V::load(addend + v * V::count, lanes[v]), value);
+      }
+      V::store(s.c + j + v * V::count, value, lanes[v]);
+    }
+  }
+}
+
+/// The same sums as those of the tiles.
+template <class T>
+void one_row(const Product<T>& s) {
+  constexpr int64_t lanes = Lanes<T>::count;
+  for (int64_t j = 0; j < s.n; j += 8 * lanes) {
+    const int64_t width = std::min(8 * lanes, s.n - j);
+    if (width > 4 * lanes) {
+      row_columns<T, 8>(s, j, width);
+    } else if (width > 2 * lanes) {
+      row_columns<T, 4>(s, j, width);
+    } else {
+      row_columns<T, 2>(s, j, width);
+    }
+  }
+}
+
 /// c = beta c, or the bias, for k = 0.
 template <class T>
 void scale(const Product<T>& s) {
@@ -398,6 +448,10 @@ bool gemm_avx512(const Product<T>& s, int threads) {
   if (s.m <= 0 || s.n <= 0) return true;
   if (s.k <= 0) {
     scale(s);
+    return true;
+  }
+  if (s.m == 1 && !s.trans_a && !s.trans_b && threads == 1) {
+    one_row(s);
     return true;
   }
   const Plan<T> it = plan(s);

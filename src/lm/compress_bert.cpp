@@ -32,7 +32,7 @@ const Bert<T>& as_bert(const Module<T>& model) { return dynamic_cast<const Bert<
 /// What the folder has beside the compressed model: the heads of other kinds, the vocabulary, the
 /// task.
 void save_with_rest(const BaseModel& base, Bert<T>& model, const std::string& folder) {
-  save_bert(model, folder);
+  model.save(folder);
   const std::string weights = (fs::path(folder) / "model.safetensors").string();
   TensorMap tensors = load_safetensors(weights);
   std::set<std::string> dense;  // what the pairs replace

@@ -15,14 +15,11 @@ namespace {
 
 using T = float;
 
-bool is_head(const std::string& name) {
-  return name.compare(0, 11, "classifier.") == 0 || name == "bert.pooler.dense.weight" ||
-         name == "bert.pooler.dense.bias";
+TokenBatch tokens(const TextBatch& batch) {
+  return {batch.ids, batch.type_ids, batch.mask, batch.pixels};
 }
 
-TokenBatch tokens(const TextBatch& batch) { return {batch.ids, batch.type_ids, batch.mask}; }
-
-Var<T> loss_of(const Bert<T>& model, const TextTask& task, const TextBatch& batch, Pass& pass) {
+Var<T> loss_of(const Model<T>& model, const TextTask& task, const TextBatch& batch, Pass& pass) {
   const Var<T> out = model.logits(tokens(batch), pass);
   if (task.regression()) return mean_squared_error(out, batch.targets<T>());
   return cross_entropy(out, batch.classes());
@@ -37,7 +34,7 @@ EncodedExamples training_examples(const EncodedTask& task, const FinetuneOptions
 }
 
 /// Freezes and adapts as the method says.
-void prepare(Bert<T>& model, const EncodedTask& task, const EncodedExamples& train,
+void prepare(Model<T>& model, const EncodedTask& task, const EncodedExamples& train,
              const TrainingBatches& batches, const FinetuneOptions& o, const Rng& rng) {
   if (o.method == "full") {
     model.set_requires_grad(true);
@@ -55,15 +52,15 @@ void prepare(Bert<T>& model, const EncodedTask& task, const EncodedExamples& tra
   }
   if (o.method == "head" || o.train_head) {
     for (auto& [name, var] : model.named_parameters()) {
-      if (is_head(name)) var.set_requires_grad(true);
+      if (model.is_head(name)) var.set_requires_grad(true);
     }
   }
 }
 
-std::vector<std::string> extras_of(const Bert<T>& model, const LoadReport& report) {
+std::vector<std::string> extras_of(const Model<T>& model, const LoadReport& report) {
   std::vector<std::string> extras = report.fresh;
   for (const auto& [name, var] : model.named_parameters()) {
-    if (is_head(name) && var.requires_grad()) extras.push_back(name);
+    if (model.is_head(name) && var.requires_grad()) extras.push_back(name);
   }
   std::sort(extras.begin(), extras.end());
   extras.erase(std::unique(extras.begin(), extras.end()), extras.end());
@@ -127,7 +124,21 @@ EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t
   return out;
 }
 
-Tensor<float> model_outputs(const Bert<float>& model, const EncodedExamples& examples,
+EncodedTask image_task(const BaseModel& base, const ImageSplits& splits) {
+  const BaseConfig& c = base.config();
+  const Tensor<float>& pixels = splits.train.pixels;
+  const Shape image{c.num_channels, c.image_size, c.image_size};
+  const Shape found{pixels.dim(1), pixels.dim(2), pixels.dim(3)};
+  if (c.type != "vit" || image != found) {
+    throw ValueError(fmt::format(
+        "task {}: expected a ViT for images {}, such as scratch:vit-tiny-{}x{}; '{}' is a {}{}",
+        splits.task.name, found.str(), pixels.dim(2), pixels.dim(1), base.name(), c.type,
+        c.type == "vit" ? " for images " + image.str() : ""));
+  }
+  return {splits.task, splits.train, splits.dev, 0};
+}
+
+Tensor<float> model_outputs(const Model<float>& model, const EncodedExamples& examples,
                             std::int32_t pad_id, index_t batch) {
   const NoGrad no_grad;
   return evaluate_by_length<float>(examples, batch, pad_id, [&](const TextBatch& b) {
@@ -158,7 +169,7 @@ Finetuned finetune(Stage& stage, const BaseModel& base, const EncodedTask& task,
   Finetuned result;
   LoadReport report;
   result.model = base.classifier(task.task, o.head_seed, &report);
-  Bert<T>& model = *result.model;
+  Model<T>& model = *result.model;
   prepare(model, task, train, batches, o, rng);
   result.extras = extras_of(model, report);
 

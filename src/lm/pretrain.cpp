@@ -1,12 +1,11 @@
-// The masked-language-model training loop, as a run with a folder, checkpoints and metrics.
+// The pretraining loop, as a run with a folder, checkpoints and metrics; what is trained, and on
+// which loss, is a PretrainModel (pretrain_models.cpp).
 #include <parsimony/batching.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
 #include <parsimony/files.hpp>
-#include <parsimony/metrics.hpp>
 #include <parsimony/optim.hpp>
 #include <parsimony/pretrain.hpp>
-#include <parsimony/vocabulary.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +15,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "lm/pretrain_models.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -23,41 +24,30 @@ namespace {
 namespace fs = std::filesystem;
 using T = float;
 
-struct Score {
-  double loss = 0, accuracy = 0;
-};
-
-Score held_out_score(const Bert<T>& model, const PackedCorpus& corpus,
-                     const std::vector<index_t>& rows, const WordPieceTokenizer& tokenizer,
-                     const PretrainOptions& o, const Rng& rng) {
+/// Over all held-out sequences.
+Score held_out_score(const PretrainModel& model, const PackedCorpus& corpus,
+                     const std::vector<index_t>& rows, index_t batch, const Rng& rng) {
   const NoGrad no_grad;
-  double loss = 0;
-  double right = 0;
-  double total = 0;
-  for (std::size_t at = 0; at < rows.size(); at += static_cast<std::size_t>(o.batch)) {
-    const std::size_t end = std::min(rows.size(), at + static_cast<std::size_t>(o.batch));
+  Score sum;
+  for (std::size_t at = 0; at < rows.size(); at += static_cast<std::size_t>(batch)) {
+    const std::size_t end = std::min(rows.size(), at + static_cast<std::size_t>(batch));
     const std::vector<index_t> some(rows.begin() + static_cast<long>(at),
                                     rows.begin() + static_cast<long>(end));
-    // The masks are the same at every evaluation.
-    const MaskedBatch batch = mask_sequences(corpus, some, tokenizer, o.masked, rng.split(at));
-    Pass pass;
-    const Var<T> logits = model.masked_logits(batch.tokens, batch.places, pass);
-    const auto n = static_cast<double>(batch.labels.size());
-    loss += n * static_cast<double>(cross_entropy(logits, batch.labels).item());
-    const std::vector<index_t> best = argmax_rows(logits.value());
-    for (std::size_t i = 0; i < best.size(); ++i) {
-      right += best[i] == batch.labels.data()[i] ? 1 : 0;
-    }
-    total += n;
+    // What is masked is the same at every evaluation.
+    const Score s = model.score(corpus, some, rng.split(at));
+    sum.loss += s.loss;
+    sum.right += s.right;
+    sum.count += s.count;
   }
-  return {loss / total, right / total};
+  return sum;
 }
 
 /// Weights decay, biases and norms do not.
-std::vector<ParameterGroup<T>> groups_of(const Bert<T>& model, double weight_decay) {
+std::vector<ParameterGroup<T>> groups_of(const NamedParameters<T>& parameters,
+                                         double weight_decay) {
   std::vector<ParameterGroup<T>> groups(2);
   groups[0].weight_decay = weight_decay;
-  for (const auto& [name, var] : model.named_parameters()) {
+  for (const auto& [name, var] : parameters) {
     groups[var.rank() >= 2 ? 0 : 1].parameters.emplace_back(name, var);
   }
   return groups;
@@ -65,17 +55,15 @@ std::vector<ParameterGroup<T>> groups_of(const Bert<T>& model, double weight_dec
 
 class PretrainJob : public Experiment {
  public:
-  PretrainJob(const PretrainOptions& o, const WordPieceTokenizer& tokenizer,
-              const PackedCorpus& corpus, const fs::path& folder)
+  PretrainJob(const PretrainOptions& o, const Vocabulary& vocabulary, const PackedCorpus& corpus,
+              const fs::path& folder)
       : o_(o),
-        tokenizer_(tokenizer),
+        vocabulary_(vocabulary),
         corpus_(corpus),
         name_(folder.filename().string()),
         result_path_((folder / "result.json").string()) {}
 
-  ExperimentInfo info() const override {
-    return {name_, "masked-language-model pretraining", "Devlin et al. 2019", {}};
-  }
+  ExperimentInfo info() const override { return {name_, "language-model pretraining", "", {}}; }
   std::vector<ClaimStatement> claims() const override { return {}; }
   void preset(const std::string&, Config&) const override {}
   // What decides the result, so that a run is only resumed with the same.
@@ -86,8 +74,9 @@ class PretrainJob : public Experiment {
     }
     c.declare("corpus", files, "text files");
     c.declare("corpus_tokens", corpus_.tokens(), "tokens in packed sequences");
+    c.declare("arch", o_.arch, "family of the model");
     c.declare("size", o_.size, "size of the model");
-    c.declare("vocab_size", tokenizer_.size(), "tokens in the vocabulary");
+    c.declare("vocab_size", vocabulary_.tokenizer().size(), "tokens in the vocabulary");
     c.declare("steps", o_.steps, "updates");
     c.declare("batch", o_.batch, "sequences a step");
     c.declare("length", o_.length, "tokens a sequence");
@@ -103,12 +92,10 @@ class PretrainJob : public Experiment {
 
   void run(Run& run) const override {
     const Rng rng = run.rng();
-    BertConfig config = BertConfig::sized(o_.size, tokenizer_.size());
-    config.max_position_embeddings = std::max<index_t>(config.max_position_embeddings, o_.length);
-    config.pad_token_id = tokenizer_.pad_id();
-    config.hidden_dropout_prob = o_.dropout;
-    config.attention_probs_dropout_prob = o_.dropout;
-    Bert<T> model(config, BertHead::masked_lm, rng.split("model"));
+    const auto model = make_pretrain_model(o_, vocabulary_, rng.split("model"));
+    const NamedParameters<T> parameters = model->parameters();
+    index_t count = 0;
+    for (const auto& [name, var] : parameters) count += var.value().size();
 
     std::vector<index_t> order = rng.split("held out").permutation(corpus_.size());
     const auto held =
@@ -118,10 +105,10 @@ class PretrainJob : public Experiment {
     const std::vector<index_t> training(order.begin() + held, order.end());
     const TrainingBatches batches(static_cast<index_t>(training.size()), o_.batch,
                                   rng.split("batches"));
-    run.say(fmt::format("{} parameters; {} sequences of {} tokens, {} held out",
-                        model.parameter_count(), corpus_.size(), o_.length, held));
+    run.say(fmt::format("{} parameters; {} sequences of {} tokens, {} held out", count,
+                        corpus_.size(), o_.length, held));
 
-    AdamW<T> optimizer(groups_of(model, o_.weight_decay), o_.learning_rate, 0.9, 0.999, 1e-6);
+    AdamW<T> optimizer(groups_of(parameters, o_.weight_decay), o_.learning_rate, 0.9, 0.999, 1e-6);
     const LinearSchedule schedule{static_cast<index_t>(o_.warmup * static_cast<double>(o_.steps)),
                                   o_.steps, 0.0};
     const Record& record = run.stage("pretrain", [&](Stage& stage) {
@@ -129,7 +116,7 @@ class PretrainJob : public Experiment {
       for (const char* made : {"model", "result.json"}) {
         fs::remove_all(fs::path(run.folder()) / made);
       }
-      stage.track(model.named_parameters());
+      stage.track(parameters);
       for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
       stage.track("steps", optimizer.counter());
       double smooth = 0;
@@ -142,34 +129,31 @@ class PretrainJob : public Experiment {
         if (step % o_.eval_every == 0 || step == o_.steps) {
           const double before = stage.seconds();
           const Score s =
-              held_out_score(model, corpus_, held_out, tokenizer_, o_, rng.split("held-out masks"));
+              held_out_score(*model, corpus_, held_out, o_.batch, rng.split("held-out masks"));
           evaluating += stage.seconds() - before;
           const double busy = stage.seconds() - evaluating;
-          stage.log(step, {{"held_out_loss", stage.finite("held_out_loss", s.loss)},
-                           {"held_out_accuracy", s.accuracy},
-                           {"train_loss", step == 0 ? s.loss : smooth},
+          stage.log(step, {{"held_out_loss", stage.finite("held_out_loss", s.mean_loss())},
+                           {"held_out_accuracy", s.accuracy()},
+                           {"train_loss", step == 0 ? s.mean_loss() : smooth},
                            {"tokens_per_second", busy > 0 ? tokens / busy : 0.0}});
         }
         if (step == o_.steps) return Stage::stop;
         const auto number = static_cast<std::uint64_t>(step);
         std::vector<index_t> rows = batches.rows(step);
         for (index_t& row : rows) row = training[static_cast<std::size_t>(row)];
-        const MaskedBatch batch =
-            mask_sequences(corpus_, rows, tokenizer_, o_.masked, rng.split("masks").split(number));
         Pass pass(rng.split("dropout").split(number));
-        const Var<T> loss =
-            cross_entropy(model.masked_logits(batch.tokens, batch.places, pass), batch.labels);
+        const Var<T> loss = model->loss(corpus_, rows, rng.split("masks").split(number), pass);
         const double value = stage.finite("train_loss", static_cast<double>(loss.item()));
         smooth = step == 0 ? value : 0.98 * smooth + 0.02 * value;
-        tokens += static_cast<double>(batch.tokens.ids.size());
+        tokens += static_cast<double>(static_cast<index_t>(rows.size()) * o_.length);
         backward(loss);
-        if (o_.clip > 0) clip_gradients(model.named_parameters(), o_.clip);
+        if (o_.clip > 0) clip_gradients(parameters, o_.clip);
         optimizer.set_learning_rate(o_.learning_rate * schedule.factor(step));
         optimizer.step();
         return Stage::go_on;
       });
       // Inside the stage: a stage that is done keeps its rows, not the weights.
-      save_model(model, run.folder() + "/model");
+      save_model(*model, run.folder() + "/model");
     });
 
     write_file_atomically(
@@ -184,24 +168,21 @@ class PretrainJob : public Experiment {
 
  private:
   /// config.json last: without it a folder that a full disk cut short is no model.
-  void save_model(Bert<T>& model, const std::string& folder) const {
+  void save_model(PretrainModel& model, const std::string& folder) const {
     make_folders(folder);
-    tokenizer_.save(folder);
-    save_bert(model, folder, float_format(o_.format));
-    // Fine-tuning wants its dropout, whatever pretraining had.
-    BertConfig saved = model.config();
-    saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
-    saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
-    save_bert_config(saved, folder + "/config.json");
+    vocabulary_.tokenizer().save(folder);
+    model.save(folder, float_format(o_.format));
   }
 
-  static Figure curve(const Record& record) {
+  Figure curve(const Record& record) const {
+    const bool masked = o_.arch == "bert";
     Figure f;
     f.name = "loss";
-    f.title = "Masked language model";
-    f.caption =
-        "Loss on held-out text and on the training batches (smoothed), and how many masked "
-        "tokens are predicted right.";
+    f.title = masked ? "Masked language model" : "Causal language model";
+    f.caption = fmt::format(
+        "Loss on held-out text and on the training batches (smoothed), and how many {}tokens are "
+        "predicted right.",
+        masked ? "masked " : "");
     Panel& loss = f.panel();
     loss.x_label = "step";
     loss.y_label = "cross-entropy";
@@ -215,7 +196,7 @@ class PretrainJob : public Experiment {
     return f;
   }
   const PretrainOptions& o_;
-  const WordPieceTokenizer& tokenizer_;
+  const Vocabulary& vocabulary_;
   const PackedCorpus& corpus_;
   std::string name_, result_path_;
 };
@@ -235,25 +216,15 @@ void check(const PretrainOptions& o) {
   need(o.warmup >= 0 && o.warmup <= 1, "a warm-up share in [0, 1]");
   need(o.dropout >= 0 && o.dropout < 1, "a dropout in [0, 1)");
   float_format(o.format);
-  BertConfig::sized(o.size, o.vocab_size).check();
-}
-
-WordPieceTokenizer tokenizer_for(const PretrainOptions& o) {
-  WordPieceOptions words;
-  words.lower_case = !o.cased;
-  words.model_max_length = std::max<index_t>(512, o.length);
-  if (!o.vocab.empty()) return WordPieceTokenizer::load(o.vocab, words);
-  VocabularyOptions v;
-  v.size = o.vocab_size;
-  return WordPieceTokenizer(train_wordpiece(o.corpus, v, words), words);
+  check_architecture(o);
 }
 
 }  // namespace
 
 PretrainResult pretrain(const PretrainOptions& options) {
   check(options);
-  const WordPieceTokenizer tokenizer = tokenizer_for(options);
-  const PackedCorpus corpus = pack_corpus(tokenizer, options.corpus, options.length);
+  const Vocabulary vocabulary(options);
+  const PackedCorpus corpus = vocabulary.pack(options.corpus, options.length);
   if (corpus.size() < 2) {
     throw InputError(fmt::format(
         "corpus: expected text for at least two sequences of {} tokens, one of them held out",
@@ -268,7 +239,7 @@ PretrainResult pretrain(const PretrainOptions& options) {
   run.keep_checkpoint = options.keep_checkpoint;
   run.quiet = options.quiet;
   run.checkpoint_seconds = options.checkpoint_seconds;
-  run_experiment(PretrainJob(options, tokenizer, corpus, folder), run);
+  run_experiment(PretrainJob(options, vocabulary, corpus, folder), run);
   const auto json = nlohmann::json::parse(read_file((folder / "result.json").string()));
   return {json.at("held_out_loss").get<double>(), json.at("held_out_accuracy").get<double>(),
           json.at("tokens_per_second").get<double>(), (folder / "model").string()};

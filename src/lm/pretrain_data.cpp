@@ -19,13 +19,18 @@ struct Lines {
   std::vector<std::size_t> starts;
 };
 
-Lines read_lines(const WordPieceTokenizer& tokenizer, const std::string& path) {
-  const std::string text = read_file(path);
+std::string read_text(const std::string& path) {
+  std::string text = read_file(path);
   const std::size_t bad = find_invalid_utf8(text);
   if (bad != std::string_view::npos) {
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<long>(bad), '\n');
     throw InputError(fmt::format("'{}': line {}: expected UTF-8", path, line));
   }
+  return text;
+}
+
+Lines read_lines(const WordPieceTokenizer& tokenizer, const std::string& path) {
+  const std::string text = read_text(path);
   Lines out;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
@@ -82,6 +87,34 @@ PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<
       append(out, tokenizer, lines, at, pair ? split : lines.ids.size(), room);
       at += room;
     }
+  }
+  if (out.size() == 0) {
+    throw InputError(
+        fmt::format("corpus: expected text for at least one sequence of {} tokens; got less in {}",
+                    length, fmt::join(files, ", ")));
+  }
+  return out;
+}
+
+PackedCorpus pack_text(const Tokenizer& tokenizer, const std::vector<std::string>& files,
+                       index_t length) {
+  if (length < 8) throw ValueError(fmt::format("length: expected at least 8; got {}", length));
+  PackedCorpus out;
+  out.length = length;
+  for (const std::string& path : files) {
+    const std::string text = read_text(path);
+    std::vector<std::int32_t> ids;
+    for (std::size_t at = 0; at < text.size();) {
+      std::size_t end = std::min(text.find("\n\n", at), text.size());
+      if (tokenizer.begins_with_bos()) ids.push_back(tokenizer.bos_id());
+      tokenizer.append_ids(std::string_view(text).substr(at, end - at), ids);
+      if (tokenizer.eos_id() >= 0) ids.push_back(tokenizer.eos_id());
+      while (end < text.size() && text[end] == '\n') ++end;
+      at = end;
+    }
+    const std::size_t whole = ids.size() / static_cast<std::size_t>(length);
+    out.ids.insert(out.ids.end(), ids.begin(),
+                   ids.begin() + static_cast<long>(whole * static_cast<std::size_t>(length)));
   }
   if (out.size() == 0) {
     throw InputError(

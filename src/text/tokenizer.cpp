@@ -55,6 +55,39 @@ void check_options(const WordPieceOptions& options) {
 
 }  // namespace text
 
+std::vector<std::int32_t> Tokenizer::ids(std::string_view text) const {
+  std::vector<std::int32_t> out;
+  out.reserve(text.size() / 4 + 1);
+  append_ids(text, out);
+  return out;
+}
+
+Encoding Tokenizer::encode(std::string_view text, std::optional<std::string_view> second,
+                           index_t max_length) const {
+  const std::int32_t between = eos_id() >= 0 ? eos_id() : bos_id();
+  const bool begins = begins_with_bos();
+  const index_t marks = (begins ? 1 : 0) + (second && between >= 0 ? 1 : 0);
+  if (max_length < 0 || (max_length > 0 && max_length < marks + 1)) {
+    throw ValueError(
+        fmt::format("encode: max_length: expected at least {}, or 0 for no limit; got {}",
+                    marks + 1, max_length));
+  }
+  std::vector<std::int32_t> a = ids(text), b;
+  if (second) append_ids(*second, b);
+  if (max_length > 0) truncate_pair(a, b, max_length - marks);
+  Encoding e;
+  if (begins) e.ids.push_back(bos_id());
+  e.ids.insert(e.ids.end(), a.begin(), a.end());
+  if (second && between >= 0) e.ids.push_back(between);
+  e.ids.insert(e.ids.end(), b.begin(), b.end());
+  // A model needs something to read: an empty text is its end.
+  if (e.ids.empty()) e.ids.push_back(std::max(between, 0));
+  e.type_ids.assign(e.ids.size(), 0);
+  return e;
+}
+
+std::int32_t Tokenizer::pad_id() const { return std::max(eos_id(), 0); }
+
 WordPieceTokenizer::Impl::Impl(std::vector<std::string> vocabulary,
                                const WordPieceOptions& settings)
     : tokens(std::move(vocabulary)), options(settings), trie(tokens), splitter(settings) {
@@ -102,13 +135,6 @@ void WordPieceTokenizer::append_ids(std::string_view text, std::vector<std::int3
         t.splitter.split(part, origin, scratch, on_word);
       },
       [&](std::size_t special) { out.push_back(t.special[special]); });
-}
-
-std::vector<std::int32_t> WordPieceTokenizer::ids(std::string_view text) const {
-  std::vector<std::int32_t> out;
-  out.reserve(text.size() / 4 + 1);
-  append_ids(text, out);
-  return out;
 }
 
 std::vector<std::string> WordPieceTokenizer::tokenize(std::string_view text) const {

@@ -129,6 +129,39 @@ CharClass char_class(std::int32_t c) {
   }
 }
 
+bool is_letter(std::int32_t c) {
+  if (c < 0x80) return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  const utf8proc_category_t category = utf8proc_category(c);
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+bool is_number(std::int32_t c) {
+  if (c < 0x80) return c >= '0' && c <= '9';
+  const utf8proc_category_t category = utf8proc_category(c);
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+}
+
+bool is_white_space(std::int32_t c) {
+  if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
+  if (c == 0x85) return true;
+  const utf8proc_category_t category = utf8proc_category(c);
+  return category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP;
+}
+
+std::string replace_invalid_utf8(std::string_view bytes) {
+  std::string out;
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t begin = at;
+    if (decode(bytes, at) < 0) {
+      out += "\uFFFD";
+      ++at;
+    } else {
+      out.append(bytes.substr(begin, at - begin));
+    }
+  }
+  return out;
+}
+
 bool is_punctuation(std::int32_t c) {
   if (c < 0x80) {
     return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) ||

@@ -25,6 +25,14 @@ enum class CharClass : std::uint8_t {
 };
 CharClass char_class(std::int32_t c);
 
+/// \p{L}, \p{N} and \s of a regular expression over Unicode.
+bool is_letter(std::int32_t c);
+bool is_number(std::int32_t c);
+bool is_white_space(std::int32_t c);
+
+/// `bytes` with what is not UTF-8 replaced by U+FFFD, one for each byte that no character has.
+std::string replace_invalid_utf8(std::string_view bytes);
+
 /// BERT's punctuation: Unicode's, and every ASCII sign.
 bool is_punctuation(std::int32_t c);
 

@@ -352,7 +352,7 @@ TEST_CASE("finetune: what it refuses, before anything is written") {
   fs::copy(language_fixture() / "model/model", folder / "model");
   const std::string config = read_file(folder / "model/config.json");
   json other = json::parse(config);
-  other["model_type"] = "gpt2";
+  other["model_type"] = "t5";
   write_raw(folder / "model/config.json", other.dump());
   const std::vector<std::string> arguments = {
       "finetune", "--model", folder / "model", "--train", language_fixture() / "train.tsv",

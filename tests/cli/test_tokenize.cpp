@@ -99,7 +99,7 @@ TEST_CASE("tokenize: what it refuses") {
   };
   refused({"tokenize"}, "name a model with --model DIR");
   refused({"tokenize", "--model", m.folder / "none"}, "none");
-  refused({"tokenize", "--model", m.folder.path()}, "expected vocab.txt");
+  refused({"tokenize", "--model", m.folder.path()}, "expected a tokenizer: vocab.txt");
   write_raw(m.path + "/vocab.txt", specials);
   refused({"tokenize", "--model", m.path, "--input", m.folder / "none"}, "none: cannot be read");
 }

@@ -33,6 +33,7 @@ inline void require(bool holds, const std::string& what) {
 }
 
 // One line a target: its file is fuzz_NAME.cpp, listed with what it links to in meson.build.
+void bpe(Input input);
 void config(Input input);
 void safetensors(Input input);
 void tables(Input input);

@@ -14,6 +14,7 @@ using namespace parsimony;
 
 TEST_CASE("fuzz: the seeds") {
   const std::vector<std::pair<std::string, void (*)(fuzz::Input)>> targets = {
+      {"bpe", fuzz::bpe},
       {"config", fuzz::config},
       {"safetensors", fuzz::safetensors},
       {"tables", fuzz::tables},

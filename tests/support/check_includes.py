@@ -45,6 +45,7 @@ DOORS = [
     (("catch2/",), r"tests/support/catch(\.hpp|_main\.cpp)", "tests/support/catch.hpp"),
     (("CLI/", "CLI11.hpp"), r"src/cli/.*", "src/cli/"),
     (("utf8proc.h",), r"src/text/unicode\.cpp", "src/text/unicode.cpp"),
+    (("sentencepiece",), r"src/text/sentencepiece\.cpp", "src/text/sentencepiece.cpp"),
     (("nlohmann/",), r"(?!include/).*\.cpp", ".cpp files outside include/"),
 ]
 

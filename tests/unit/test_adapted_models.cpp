@@ -275,7 +275,7 @@ TEST_CASE("adapted models: saved and loaded, the same logits; merged, the same t
   for (const AdapterKind& kind : adapter_kinds()) {
     CAPTURE(kind.label);
     Bert<float> model(small_config(), BertHead::classifier, Rng(1));
-    save_bert(model, folder / "base");
+    model.save(folder / "base");
     attach(model, kind);
     AdamW<float> optimizer(trainable_groups(model), 2e-2, 0.9, 0.999, 1e-6);
     for (int step = 0; step < 3; ++step) {
@@ -291,7 +291,7 @@ TEST_CASE("adapted models: saved and loaded, the same logits; merged, the same t
     CHECK(same_bits(base->logits(small_batch(), pass).value(), logits));
     CHECK(max_abs(sub(plain, logits)) > 1e-4);
 
-    save_bert(model, folder / "merged");
+    model.save(folder / "merged");
     const auto merged = load_bert<float>(folder / "merged", BertHead::classifier, Rng(9));
     CHECK(max_abs(sub(merged->logits(small_batch(), pass).value(), logits)) < 1e-5);
   }

@@ -108,7 +108,7 @@ TEST_CASE("factored models: a folder rebuilds structure and values, with any hea
   const TempFolder folder;
   Bert<double> model(small_bert(), BertHead::classifier, Rng(2));
   factor_some(model);
-  save_bert(model, folder.path());
+  model.save(folder.path());
   const auto loaded = load_bert<double>(folder.path(), BertHead::classifier, Rng(5));
   CHECK(factored_ranks(*loaded) == factored_ranks(model));
   CHECK(factored_ranks(model).size() == 2);
@@ -155,7 +155,7 @@ TEST_CASE("factored models: adapters go to both factors, and merge into them") {
     if (var.requires_grad()) var.assign(rng.normal<double>(var.shape(), 0.3));
   }
   const TempFolder folder;
-  save_bert(model, folder.path());
+  model.save(folder.path());
   const auto merged = load_bert<double>(folder.path(), BertHead::classifier, Rng(5));
   CHECK(factored_ranks(*merged) == factored_ranks(model));
   Pass one;

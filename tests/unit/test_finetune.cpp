@@ -1,5 +1,6 @@
 // Fine-tuning a small model: what each method trains and what it leaves alone, the samples
 // that a run sees, and evaluation that does not depend on its batches.
+#include <parsimony/bert.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
 #include <parsimony/finetune.hpp>
@@ -78,7 +79,7 @@ const BaseModel& base() {
     config.max_position_embeddings = 60;
     config.initializer_range = 0.1;
     Bert<float> model(config, BertHead::masked_lm, Rng(1));
-    save_bert(model, folder.path());
+    model.save(folder.path());
     return BaseModel(folder.path());
   }();
   return small;

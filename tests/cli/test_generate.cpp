@@ -1,0 +1,115 @@
+// parsimony generate, perplexity and pretrain of decoders, as a user runs them, and what they
+// refuse.
+#include <parsimony/files.hpp>
+
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/process.hpp"
+#include "support/catch.hpp"
+#include "support/fixtures.hpp"
+#include "support/temp_folder.hpp"
+
+using namespace parsimony::testing;
+using nlohmann::json;
+using parsimony::read_file;
+namespace fs = std::filesystem;
+
+namespace {
+
+void check_refused(const std::vector<std::string>& command, const std::string& message) {
+  const Outcome o = program(command);
+  INFO(message);
+  INFO(o.err);
+  CHECK(o.code == 2);
+  CHECK_THAT(o.err, contains(message));
+}
+
+/// A small GPT-2 or LLaMA, pretrained a few steps on a text.
+struct Trained {
+  explicit Trained(const std::string& arch) : run(folder / "run"), corpus(folder / "corpus.txt") {
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "The cat sat on the mat.\nA dog ran to the cat.\n\n";
+    write_raw(corpus, text);
+    command = {
+        "pretrain", "--arch",  arch,        "--corpus", corpus, "--vocab-size", "300", "--length",
+        "16",       "--steps", "6",         "--batch",  "4",    "--eval-every", "3",   "--quiet",
+        "--out",    run,       "--threads", "1"};
+  }
+  TempFolder folder;
+  std::string run, corpus;
+  std::vector<std::string> command;
+};
+
+}  // namespace
+
+TEST_CASE("pretrain: a GPT-2 and a LLaMA that generate and foretell") {
+  for (const std::string arch : {"gpt2", "llama"}) {
+    INFO(arch);
+    const Trained t(arch);
+    const Outcome trained = program(t.command);
+    INFO(trained.err);
+    REQUIRE(trained.code == 0);
+    CHECK(json::parse(read_file(t.run + "/model/config.json"))["model_type"] == arch);
+    const std::vector<std::string> generate = {"generate", "--model",      t.run, "--prompt",
+                                               "The cat",  "--max-tokens", "12",  "--json"};
+    const Outcome text = program(generate);
+    INFO(text.err);
+    REQUIRE(text.code == 0);
+    const json result = json::parse(text.out);
+    CHECK(result["text"].get<std::string>().compare(0, 7, "The cat") == 0);
+    CHECK(result["ids"].size() <= 12);
+    CHECK_THAT(text.err, contains("tokens/s"));
+    auto uncached = generate;
+    uncached.emplace_back("--no-cache");
+    CHECK(json::parse(program(uncached).out)["ids"] == result["ids"]);
+    const Outcome p = program({"perplexity", "--model", t.run, "--input", t.corpus, "--json"});
+    INFO(p.err);
+    REQUIRE(p.code == 0);
+    CHECK(json::parse(p.out)["perplexity"].get<double>() < 300);
+    CHECK(json::parse(p.out)["tokens"].get<int>() > 500);
+    // Resumed without anything left to do; refused with another architecture.
+    auto other = t.command;
+    other[2] = arch == "gpt2" ? "llama" : "gpt2";
+    other.emplace_back("--resume");
+    CHECK(program(other).code == 2);
+  }
+}
+
+TEST_CASE("generate and perplexity: what is refused") {
+  const TempFolder temp;
+  const std::string model = temp / "model";
+  fs::copy(fixture("decoders/gpt2_bare"), model);
+  check_refused({"generate", "--model", model}, "expected a tokenizer: vocab.txt");
+  for (const char* file : {"vocab.json", "merges.txt"}) {
+    fs::copy(fixture(std::string("decoders/bpe/") + file), model + "/" + file);
+  }
+  // The fixture's vocabulary is larger than the model's.
+  check_refused({"generate", "--model", model}, "tokens, the model's vocab_size is 40");
+  check_refused({"generate", "--model", temp / "none"}, "expected a model folder");
+  check_refused({"generate", "--model", fixture("decoders/vit")},
+                "model_type: expected gpt2 or llama; got 'vit'");
+  write_raw(temp / "broken.bin", std::string(40, '\0'));
+  check_refused({"generate", "--model", temp / "broken.bin"}, "llama2.c's header");
+
+  const Trained t("llama");
+  auto quick = t.command;
+  quick[10] = "1";
+  REQUIRE(program(quick).code == 0);
+  const auto refused = [&](std::vector<std::string> more, const std::string& message) {
+    more.insert(more.begin(), {"generate", "--model", t.run});
+    check_refused(more, message);
+  };
+  refused({"--max-tokens", "600"}, "the context window is of 512 tokens");
+  refused({"--input", t.corpus}, "leaves no room for a new one");
+  refused({"--temperature", "-1"}, "a temperature of 0 or more; got -1");
+  refused({"--top-p", "1.5"}, "top-p above 0, at most 1; got 1.5");
+  refused({"--beams", "2", "--temperature", "1"}, "--beams or a draw");
+  refused({"--greedy", "--top-k", "3"}, "--greedy or a draw");
+  refused({"--max-tokens", "0"}, "--max-tokens: expected 1 or more");
+  check_refused({"perplexity", "--model", t.run, "--input", t.corpus, "--length", "1000"},
+                "expected a length of 2..512");
+  check_refused({"pretrain", "--arch", "gpt3", "--corpus", t.corpus, "--out", temp / "x"},
+                "did you mean 'gpt2'?");
+}
