@@ -196,9 +196,13 @@ void attach_adapters(Module<T>& model, const std::string& set, const AdapterOpti
 
 template <class T>
 void merge_adapters(Module<T>& model) {
+  // The adapters are modules themselves, so the list is made before any is taken off.
+  std::vector<Adaptable<T>*> adapted;
   for (const auto& [name, module] : model.named_modules()) {
     auto* layer = dynamic_cast<Adaptable<T>*>(module);
-    if (layer == nullptr || layer->adapter() == nullptr) continue;
+    if (layer != nullptr && layer->adapter() != nullptr) adapted.push_back(layer);
+  }
+  for (Adaptable<T>* layer : adapted) {
     const auto adapter = layer->release_adapter();
     layer->weight.assign(add(layer->weight.value(), adapter->delta()));
   }

@@ -198,7 +198,9 @@ BertConfig load_bert_config(const std::string& path) {
   read.real("layer_norm_eps", c.layer_norm_eps);
   read.real("initializer_range", c.initializer_range);
   read_labels(json, read, c);
-  c.factored_ranks = read_factored_ranks(json, path);
+  if (json.contains("factored_ranks")) {
+    c.factored_ranks = parse_factored_ranks(json["factored_ranks"].dump(), path);
+  }
   try {
     c.check();
   } catch (const ValueError& e) {
@@ -236,7 +238,9 @@ void save_bert_config(const BertConfig& c, const std::string& path) {
   json["id2label"] = id2label;
   json["label2id"] = label2id;
   if (c.num_labels == 1) json["problem_type"] = "regression";
-  write_factored_ranks(c.factored_ranks, json);
+  if (!c.factored_ranks.empty()) {
+    json["factored_ranks"] = Json::parse(factored_ranks_json(c.factored_ranks));
+  }
   write_file_atomically(path, json.dump(2) + "\n");
 }
 

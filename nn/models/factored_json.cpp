@@ -11,15 +11,15 @@ namespace {
 constexpr const char* key = "factored_ranks";
 }  // namespace
 
-FactoredRanks read_factored_ranks(const nlohmann::ordered_json& config, const std::string& path) {
+FactoredRanks parse_factored_ranks(const std::string& json, const std::string& path) {
   FactoredRanks ranks;
-  const auto found = config.find(key);
-  if (found == config.end() || found->is_null()) return ranks;
-  if (!found->is_object()) {
-    throw InputError(fmt::format("'{}': {}: expected an object of ranks by layer; got {}", path,
-                                 key, found->dump()));
+  if (json.empty()) return ranks;
+  const auto object = nlohmann::ordered_json::parse(json);
+  if (!object.is_object()) {
+    throw InputError(
+        fmt::format("'{}': {}: expected an object of ranks by layer; got {}", path, key, json));
   }
-  for (const auto& [layer, rank] : found->items()) {
+  for (const auto& [layer, rank] : object.items()) {
     if (!rank.is_number_integer() || rank.get<std::int64_t>() < 1) {
       throw InputError(fmt::format("'{}': {}: '{}': expected a rank of at least 1; got {}", path,
                                    key, layer, rank.dump()));
@@ -29,11 +29,10 @@ FactoredRanks read_factored_ranks(const nlohmann::ordered_json& config, const st
   return ranks;
 }
 
-void write_factored_ranks(const FactoredRanks& ranks, nlohmann::ordered_json& config) {
-  if (ranks.empty()) return;
+std::string factored_ranks_json(const FactoredRanks& ranks) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
   for (const auto& [layer, rank] : ranks) json[layer] = rank;
-  config[key] = json;
+  return json.dump();
 }
 
 }  // namespace parsimony

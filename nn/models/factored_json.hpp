@@ -5,14 +5,12 @@
 
 #include <string>
 
-#include <nlohmann/json_fwd.hpp>
-
 namespace parsimony {
 
-/// Empty if the key is not there. @throws InputError naming file, key and layer unless every rank
-/// is a whole number of at least 1.
-FactoredRanks read_factored_ranks(const nlohmann::ordered_json& config, const std::string& path);
-/// Adds the key, unless there are no factored layers.
-void write_factored_ranks(const FactoredRanks& ranks, nlohmann::ordered_json& config);
+/// From the text of the key's value, "" if the key is not there. @throws InputError naming file, key
+/// and layer unless it is an object whose values are whole numbers of at least 1.
+FactoredRanks parse_factored_ranks(const std::string& json, const std::string& path);
+/// The value's text.
+std::string factored_ranks_json(const FactoredRanks& ranks);
 
 }  // namespace parsimony
