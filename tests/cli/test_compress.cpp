@@ -58,8 +58,7 @@ TEST_CASE("compress: bolaco, svd and asvd on text keep the ratio and load again"
     CHECK(r.value("evaluations", json::array()).size() == (method == "bolaco" ? 5U : 0U));
     const json config = json::parse(read_file(out / (method + "/config.json")));
     CHECK(config["factored_ranks"].size() == 10);  // all but the two value projections
-    // Everything else that the folder had is there: another compression must refuse, fine-tuning
-    // run.
+    CHECK_THAT(done({"inspect", out / method}).out, contains("10 layers are pairs of rank"));
     refused({"compress", "--model", out / method, "--calibration", fixture().folder / "text.txt",
              "--out", out / "again"},
             "compressed already");
