@@ -118,7 +118,6 @@ void register_deep_lora() {
         {"gamma", 1e-2, "form compressed: step of the outer factors over that of the inner ones"}},
        true,
        false,
-       false,
        [](const Config& c) {
          return c.text("form") == "compressed" ? c.integer("rank") / 2 : index_t{0};
        }},
