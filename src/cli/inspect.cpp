@@ -248,6 +248,7 @@ Json inspect_model(const Settings& s, const std::string& folder, SafetensorsSumm
                {"num_labels", c.num_labels},
                {"missing", parts_of(report.fresh)},
                {"weights", file_json(weights, file)}};
+  if (!c.factored_ranks.empty()) json["factored_ranks"] = c.factored_ranks;
   if (fs::exists(fs::path(folder) / "vocab.txt")) {
     const auto tokenizer = WordPieceTokenizer::load(folder);
     json["tokens"] = tokenizer.size();
@@ -294,6 +295,17 @@ void print_model(const Json& json) {
                json["lower_case"].get<bool>() ? "lower case" : "cased");
   }
   fmt::print("; {} positions\n", json["positions"].get<index_t>());
+  if (json.contains("factored_ranks")) {
+    const auto ranks = json["factored_ranks"].get<std::map<std::string, index_t>>();
+    index_t low = ranks.begin()->second;
+    index_t high = low;
+    for (const auto& [layer, rank] : ranks) {
+      low = std::min(low, rank);
+      high = std::max(high, rank);
+    }
+    fmt::print("compressed  {} layers are pairs of rank {}\n", ranks.size(),
+               low == high ? std::to_string(low) : fmt::format("{}-{}", low, high));
+  }
   const auto missing = json["missing"].get<std::string>();
   if (missing.empty()) {
     fmt::print("head        {} outputs\n", json["num_labels"].get<index_t>());

@@ -63,9 +63,17 @@ void save_with_rest(const BaseModel& base, Bert<T>& model, const std::string& fo
 }
 
 void require_folder(const BaseModel& base) {
+  if (base.config().type != "bert") {
+    throw InputError(fmt::format("compress: expected a BERT; '{}' is of model type {}", base.name(),
+                                 base.config().type));
+  }
   if (base.folder().empty()) {
     throw InputError("compress: expected a trained model; scratch:SIZE has fresh weights");
   }
+}
+
+const WordPieceTokenizer& words_of(const BaseModel& base) {
+  return dynamic_cast<const WordPieceTokenizer&>(base.tokenizer());
 }
 
 // --- Masked text --------------------------------------------------------------------------------
@@ -95,7 +103,7 @@ class MaskedText : public CompressionData {
     std::vector<index_t> at;
     for (const index_t s : sequences) at.push_back(rows(part).at(static_cast<std::size_t>(s)));
     constexpr double masked = 0.15;
-    const MaskedBatch m = mask_sequences(corpus_, at, base_.tokenizer(), masked, rng);
+    const MaskedBatch m = mask_sequences(corpus_, at, words_of(base_), masked, rng);
     CompressionBatch out;
     out.classes = m.labels;
     out.outputs = [m](const Module<T>& model, Pass& pass) {
@@ -122,7 +130,7 @@ class MaskedText : public CompressionData {
     }
     for (index_t length = source.length;; length /= 2) {
       try {
-        corpus_ = pack_corpus(base_.tokenizer(), source.calibration, length);
+        corpus_ = pack_corpus(words_of(base_), source.calibration, length);
       } catch (const InputError&) {
         if (length / 2 < least) throw;
         continue;
