@@ -1,6 +1,7 @@
 // parsimony inspect: what is in a model folder, an adapter folder or a safetensors file, and the
 // spectra and numerical ranks of updates.
 #include <parsimony/error.hpp>
+#include <parsimony/factored.hpp>
 #include <parsimony/linalg.hpp>
 
 #include <algorithm>
@@ -248,7 +249,9 @@ Json inspect_model(const Settings& s, const std::string& folder, SafetensorsSumm
                {"num_labels", c.num_labels},
                {"missing", parts_of(report.fresh)},
                {"weights", file_json(weights, file)}};
-  if (!c.factored_ranks.empty()) json["factored_ranks"] = c.factored_ranks;
+  if (const FactoredRanks ranks = factored_ranks(*model); !ranks.empty()) {
+    json["factored_ranks"] = ranks;
+  }
   if (fs::exists(fs::path(folder) / "vocab.txt")) {
     const auto tokenizer = WordPieceTokenizer::load(folder);
     json["tokens"] = tokenizer.size();
