@@ -30,6 +30,8 @@ struct DecoderConfig {
   /// Outputs of the classification head; 1 is a regression. Names as in BertConfig.
   index_t num_labels = 2;
   std::vector<std::string> labels;
+  /// Layers that are stored as pairs.
+  FactoredRanks factored_ranks;
 
   /// @throws ValueError on sizes < 1, heads that do not divide the hidden size, ids out of range.
   void check() const;

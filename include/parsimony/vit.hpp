@@ -28,6 +28,8 @@ struct VitConfig {
   /// As in BertConfig.
   index_t num_labels = 2;
   std::vector<std::string> labels;
+  /// Layers that are stored as pairs.
+  FactoredRanks factored_ranks;
 
   /// "tiny" 2 x 128, "mini" 4 x 256, "small" 4 x 512, "base" 12 x 768, for square images of
   /// `channels` and the largest patches that give 16 or more of them. @throws ValueError on another

@@ -130,7 +130,7 @@ template <class T>
 void Decoder<T>::prepare_generation() {
   for (const auto& [name, module] : this->named_modules()) {
     auto* layer = dynamic_cast<Linear<T>*>(module);
-    if (layer != nullptr && layer != score_.get()) layer->keep_transposed();
+    if (layer != nullptr && !layer->factored() && layer != score_.get()) layer->keep_transposed();
   }
   if (head_ == DecoderHead::language && !language_) words().keep_transposed();
 }

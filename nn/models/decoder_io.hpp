@@ -49,6 +49,7 @@ inline void read_ids(const ConfigReader& read, DecoderConfig& c) {
   id("eos_token_id", c.eos_id);
   id("pad_token_id", c.pad_id);
   read.labels(c.num_labels, c.labels);
+  read.factored_ranks(c.factored_ranks);
 }
 
 inline void write_ids(ConfigWriter& write, const DecoderConfig& c) {

@@ -101,6 +101,7 @@ Gpt2<T>::Gpt2(const Gpt2Config& config, DecoderHead head, const Rng& rng)
       body_(std::make_unique<Body>(config_, rng.split("transformer"))) {
   this->child("transformer", *body_);
   this->add_head(config_, rng);
+  factor_layers<T>(*this, config_.factored_ranks);
 }
 
 template <class T>
@@ -136,6 +137,7 @@ Var<T> Gpt2<T>::hidden(const Tensor<std::int64_t>& ids, const Tensor<std::uint8_
     x = add(x, dropout(layer.attn.out(context, pass), drop, pass.next()));
     const Var<T> wide = gelu_tanh(layer.mlp.wide(layer.norm_2(x), pass));
     x = add(x, dropout(layer.mlp.out(wide, pass), drop, pass.next()));
+    pass.block(x);
   }
   if (cache != nullptr) cache->advance(ids.dim(1));
   return body_->norm(x);
@@ -162,7 +164,9 @@ void Gpt2<T>::save(const std::string& folder, FloatFormat format) {
       .set("tie_word_embeddings", c.tied)
       .set("initializer_range", c.initializer_range);
   write_ids(write, c);
-  write.labels(c.num_labels, c.labels).save(config_path(folder));
+  write.labels(c.num_labels, c.labels)
+      .factored_ranks(factored_ranks<T>(*this))
+      .save(config_path(folder));
 }
 
 Gpt2Config::Gpt2Config() {

@@ -117,6 +117,7 @@ Llama<T>::Llama(const LlamaConfig& config, DecoderHead head, const Rng& rng)
       body_(std::make_unique<Body>(config_, rng.split("model"))) {
   this->child("model", *body_);
   this->add_head(config_, rng);
+  factor_layers<T>(*this, config_.factored_ranks);
 }
 
 template <class T>
@@ -146,6 +147,7 @@ Var<T> Llama<T>::hidden(const Tensor<std::int64_t>& ids, const Tensor<std::uint8
     const Var<T> middle = layer.middle_norm(x);
     const Var<T> wide = swiglu(layer.mlp.gate(middle, pass), layer.mlp.up(middle, pass));
     x = add(x, layer.mlp.down(wide, pass));
+    pass.block(x);
   }
   if (cache != nullptr) cache->advance(ids.dim(1));
   return body_->norm(x);
@@ -174,7 +176,9 @@ void Llama<T>::save(const std::string& folder, FloatFormat format) {
       .set("tie_word_embeddings", c.tied)
       .set("initializer_range", c.initializer_range);
   write_ids(write, c);
-  write.labels(c.num_labels, c.labels).save(config_path(folder));
+  write.labels(c.num_labels, c.labels)
+      .factored_ranks(factored_ranks<T>(*this))
+      .save(config_path(folder));
 }
 
 LlamaConfig::LlamaConfig() {

@@ -160,6 +160,7 @@ Vit<T>::Vit(const VitConfig& config, const Rng& rng)
                                               rng.split("classifier"), config_.initializer_range)) {
   this->child("vit", *body_);
   this->child("classifier", *classifier_);
+  factor_layers<T>(*this, config_.factored_ranks);
 }
 
 template <class T>
@@ -190,6 +191,7 @@ Var<T> Vit<T>::hidden(const Tensor<T>& pixels, Pass& pass) const {
     x = add(x, dropout(layer.attn.output.dense(context, pass), drop, pass.next()));
     const Var<T> wide = gelu(layer.intermediate.dense(layer.after(x), pass));
     x = add(x, dropout(layer.output.dense(wide, pass), drop, pass.next()));
+    pass.block(x);
   }
   return body_->norm(x);
 }
@@ -230,6 +232,7 @@ void Vit<T>::save(const std::string& folder, FloatFormat format) {
       .set("layer_norm_eps", c.layer_norm_eps)
       .set("initializer_range", c.initializer_range)
       .labels(c.num_labels, c.labels)
+      .factored_ranks(factored_ranks<T>(*this))
       .save(config_path(folder));
 }
 
@@ -295,6 +298,7 @@ VitConfig load_vit_config(const std::string& path) {
   read.real("layer_norm_eps", c.layer_norm_eps);
   read.real("initializer_range", c.initializer_range);
   read.labels(c.num_labels, c.labels);
+  read.factored_ranks(c.factored_ranks);
   try {
     c.check();
   } catch (const ValueError& e) {

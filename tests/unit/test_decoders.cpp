@@ -240,6 +240,35 @@ TEST_CASE("generation: draws, beams and the end") {
   CHECK(std::find(ended.ids.begin(), ended.ids.end(), third) == ended.ids.end());
 }
 
+TEST_CASE("decoders and vit: layers stored as pairs") {
+  const parsimony::testing::TempFolder temp;
+  const Tensor<std::int64_t> ids({1, 4}, {1, 5, 9, 2});
+  for (const std::string name : {"llama_shared", "gpt2_bare"}) {
+    CAPTURE(name);
+    const auto model = load_decoder<float>(folder_of(name), DecoderHead::language, Rng(1));
+    for (const auto& c : compressible_layers<float>(*model)) {
+      const Rng rng = Rng(2).split(c.name);
+      c.layer->factor(Var<float>(rng.split("a").normal<float>({3, c.layer->in()}, 0.2), true),
+                      Var<float>(rng.split("b").normal<float>({c.layer->out(), 3}, 0.2), true),
+                      Var<float>(rng.split("bias").normal<float>({c.layer->out()}, 0.1), true));
+    }
+    model->save(temp / name);
+    const auto again = load_decoder<float>(temp / name, DecoderHead::language, Rng(2));
+    CHECK(again->config().factored_ranks.size() == compressible_layers<float>(*model).size());
+    const Tensor<float> expected = scores_of(*model, ids);
+    CHECK(largest_difference(scores_of(*again, ids), cast<double>(expected)) < 1e-6);
+    again->prepare_generation();
+    CHECK(largest_difference(next_scores(*again, {1, 5, 9, 2}),
+                             cast<double>(expected.reshape({4, 40}).rows(3, 4).reshape({40}))) <
+          1e-5);
+    std::vector<Var<float>> blocks;
+    Pass pass;
+    pass.watch(blocks);
+    again->hidden(ids, {}, pass);
+    CHECK(blocks.size() == 2);
+  }
+}
+
 TEST_CASE("generation: the context window") {
   const auto model = load_decoder<float>(folder_of("llama_shared"), DecoderHead::language, Rng(1));
   GenerateOptions options;
