@@ -76,8 +76,8 @@ class FileLock {
   int owner_ = 0;
 };
 
-/// Refuses JSON that is nested deeper than any file of ours or of Hugging Face's: what walks through
-/// the parsed tree recurses. @throws InputError naming the file.
+/// Refuses JSON that is nested deeper than any file of ours or of Hugging Face's: what walks
+/// through the parsed tree recurses. @throws InputError naming the file.
 void check_json_depth(const std::string& path, std::string_view text);
 
 /// `text` (UTF-8) as the inside of a JSON string. @throws ValueError if it is not UTF-8.

@@ -14,11 +14,8 @@ using namespace parsimony;
 
 TEST_CASE("fuzz: the seeds") {
   const std::vector<std::pair<std::string, void (*)(fuzz::Input)>> targets = {
-      {"bpe", fuzz::bpe},
-      {"config", fuzz::config},
-      {"safetensors", fuzz::safetensors},
-      {"tables", fuzz::tables},
-      {"tokenizer", fuzz::tokenizer},
+      {"bpe", fuzz::bpe},       {"config", fuzz::config},       {"safetensors", fuzz::safetensors},
+      {"tables", fuzz::tables}, {"tokenizer", fuzz::tokenizer},
   };
   const std::filesystem::path folder =
       std::filesystem::path(PARSIMONY_SOURCE_ROOT) / "tests" / "fuzz" / "seeds";
