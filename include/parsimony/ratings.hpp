@@ -71,8 +71,9 @@ struct Ratings {
   std::string dialect;                        // "comma, header, columns userId, movieId, rating"
 };
 
-/// Reads a table of ratings. CRLF, a UTF-8 byte order mark, blank lines, blanks around fields and
-/// CSV quotes are understood; columns beyond the three (a timestamp) are counted but not read.
+/// Reads a table of ratings; "-" is the standard input. CRLF, a UTF-8 byte order mark, blank lines,
+/// blanks around fields and CSV quotes are understood; columns beyond the three (a timestamp) are
+/// counted but not read.
 /// @throws InputError naming the file if it is missing, empty, binary, or without three columns,
 /// and with the numbers of up to 10 lines if a line has another count of columns, an empty id, a
 /// rating that is no finite number or out of range, or repeats a pair.
@@ -80,8 +81,10 @@ struct Ratings {
 Ratings read_ratings(const std::string& path, const RatingsFormat& format = {});
 
 /// Reads pairs of user and item (`value` stays empty, repeated pairs are kept). Of a table with
-/// more columns the usual names or the first two are taken.
-Ratings read_pairs(const std::string& path, const RatingsFormat& format = {});
+/// more columns the usual names or the first two are taken. Where `known` ratings are given, a
+/// first line of two words (no digits) that are none of their users and items is a header too.
+Ratings read_pairs(const std::string& path, const RatingsFormat& format = {},
+                   const Ratings* known = nullptr);
 
 /// Positions [0, count) split at random: round(fraction * count) for the second part, both
 /// ascending. @throws ValueError unless 0 <= fraction < 1.

@@ -87,8 +87,23 @@ RatingsFormat format_of(const CompleteSettings& s) {
   return f;
 }
 
+/// "1 rating", "2 ratings".
+std::string counted(index_t count, const std::string& what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+std::string input_name(const std::string& path) { return path == "-" ? "standard input" : path; }
+
 void check_settings(const CompleteSettings& s) {
+  format_of(s);
   if (s.ratings.empty()) throw ValueError("complete: name the ratings with --ratings FILE");
+  const auto from_input = [](const std::string& path) { return static_cast<int>(path == "-"); };
+  if (from_input(s.ratings) + from_input(s.test) + from_input(s.predict) > 1) {
+    throw ValueError("complete: only one of --ratings, --test and --predict can be '-'");
+  }
+  if (s.ratings == "-" && !s.generate.empty()) {
+    throw ValueError("--generate: expected a file to write; --ratings is '-'");
+  }
   if (!(s.holdout >= 0 && s.holdout <= 0.9)) {
     throw ValueError(fmt::format("--holdout: expected a fraction in [0, 0.9]; got {}", s.holdout));
   }
@@ -119,19 +134,20 @@ int generate(const CompleteSettings& s) {
   write_generated_ratings(s.ratings, n[0], n[1], n[2], n[3], s.noise,
                           Rng(s.seed).split("generate"));
   if (!s.quiet) {
-    fmt::print(stderr, "wrote {} ratings of {} users and {} items, rank {}, noise {}, to {}\n",
-               n[3], n[0], n[1], n[2], s.noise, s.ratings);
+    fmt::print(stderr, "wrote {} of {} users and {} items, rank {}, noise {}, to {}\n",
+               counted(n[3], "rating"), n[0], n[1], n[2], s.noise, s.ratings);
   }
   return 0;
 }
 
 void tell_reading(const CompleteSettings& s, const std::string& path, const Ratings& r) {
   if (s.quiet) return;
-  fmt::print(stderr, "{}: {} ratings ({})\n", path, r.size(), r.dialect);
-  if (r.merged > 0)
-    fmt::print(stderr, "  {} repeated ratings resolved: {}\n", r.merged, s.duplicates);
+  fmt::print(stderr, "{}: {} ({})\n", input_name(path), counted(r.size(), "rating"), r.dialect);
+  if (r.merged > 0) {
+    fmt::print(stderr, "  {} resolved: {}\n", counted(r.merged, "repeated rating"), s.duplicates);
+  }
   if (r.skipped > 0) {
-    fmt::print(stderr, "  {} bad lines skipped:\n", r.skipped);
+    fmt::print(stderr, "  {} skipped:\n", counted(r.skipped, "bad line"));
     for (const auto& example : r.skipped_examples) fmt::print(stderr, "    {}\n", example);
     const auto more = r.skipped - static_cast<index_t>(r.skipped_examples.size());
     if (more > 0) fmt::print(stderr, "    and {} more\n", more);
@@ -202,6 +218,13 @@ CompletionData load(const CompleteSettings& s) {
     data.test_source = fmt::format("{:.4g} % held out (seed {})", 100 * s.holdout, s.seed);
   }
   count_cold(data);
+  if (!s.predict.empty()) {
+    data.pairs = read_pairs(s.predict, format, &data.ratings);
+    if (!s.quiet) {
+      fmt::print(stderr, "{}: {} ({})\n", input_name(s.predict), counted(data.pairs.size(), "pair"),
+                 data.pairs.dialect);
+    }
+  }
   data.range_given = !s.range.empty();
   data.low = format.low;
   data.high = format.high;
@@ -219,8 +242,8 @@ CompletionData load(const CompleteSettings& s) {
 void print_table(const CompleteSettings& s, const CompletionData& data,
                  const CompletionOutcome& o) {
   const Ratings& r = data.ratings;
-  fmt::print("{} ratings, {} users x {} items, {:.3g} % filled\n", r.size(), r.users.size(),
-             r.items.size(),
+  fmt::print("{}, {} users x {} items, {:.3g} % filled\n", counted(r.size(), "rating"),
+             r.users.size(), r.items.size(),
              100.0 * static_cast<double>(r.size()) /
                  (static_cast<double>(r.users.size()) * static_cast<double>(r.items.size())));
   fmt::print(
@@ -228,14 +251,14 @@ void print_table(const CompleteSettings& s, const CompletionData& data,
       o.validation_size > 0 ? fmt::format(" (of them {} to stop early)", o.validation_size) : "",
       data.test.size(), data.test_source);
   if (data.test_in_train > 0) {
-    fmt::print("{} test ratings were among the ratings and were taken out of training\n",
-               data.test_in_train);
+    fmt::print("{} among the ratings, taken out of training\n",
+               counted(data.test_in_train, "test rating"));
   }
   if (data.test_cold > 0) {
     fmt::print(
-        "{} test ratings have a user or an item without training ratings: predicted by the "
-        "mean and the other's bias\n",
-        data.test_cold);
+        "{} of a user or an item without training ratings: predicted by the mean and the other's "
+        "bias\n",
+        counted(data.test_cold, "test rating"));
   }
   if (!o.rank_note.empty()) fmt::print("{}\n", o.rank_note);
   fmt::print("\n{:<30} {:>9} {:>9} {:>14} {:>9}\n", "method", "RMSE", "MAE", "RMSE unclamped",
@@ -285,7 +308,6 @@ int complete(const CompleteSettings& s) {
     }
   }
   choice_of<int>("--baselines", s.baselines, {{"all", 0}, {"simple", 1}});
-  const RatingsFormat format = format_of(s);
   if (!s.out.empty()) {
     make_folders(s.out);
     try_to_write(s.out + "/complete.json");
@@ -293,12 +315,11 @@ int complete(const CompleteSettings& s) {
   try_to_write(s.output);
   if (s.factors.size() > 12 && s.factors.substr(s.factors.size() - 12) == ".safetensors")
     try_to_write(s.factors);
-  if (!s.predict.empty()) read_pairs(s.predict, format);  // complains before the training
   const CompletionData data = load(s);
   const CompletionOutcome outcome = train_completion(s, data);
   PredictionCounts predictions;
   if (!s.predict.empty()) {
-    predictions = write_predictions(s, format, data, outcome.fit.model,
+    predictions = write_predictions(data, outcome.fit.model,
                                     s.output.empty() ? s.out + "/predictions.csv" : s.output);
   }
   if (!s.factors.empty()) write_factors(s, data, outcome, s.factors);
@@ -310,7 +331,7 @@ int complete(const CompleteSettings& s) {
   }
   print_table(s, data, outcome);
   if (!predictions.path.empty()) {
-    fmt::print("{} predictions in {}", predictions.pairs, predictions.path);
+    fmt::print("{} in {}", counted(predictions.pairs, "prediction"), predictions.path);
     if (predictions.unknown > 0) {
       fmt::print(
           "; {} of them for a user or an item without training ratings, by the mean and the "
@@ -350,7 +371,7 @@ Command complete_command() {
       "parsimony complete --generate 1000x500x5x50000 --ratings made.csv"};
   DeepCompletionOptions& d = s->deep;
   c.options = {
-      {"--ratings", "FILE", "the table of ratings", &s->ratings, true},
+      {"--ratings", "FILE", "the table of ratings; - for the standard input", &s->ratings, true},
       {"--test", "FILE", "ratings to test on, in place of --holdout; they leave the training part",
        &s->test},
       {"--holdout", "F", "fraction held out as test (0.1; 0 = none)", &s->holdout},

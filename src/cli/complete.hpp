@@ -27,6 +27,7 @@ struct CompletionData {
   Ratings ratings;
   std::vector<index_t> train;  // positions in `ratings`
   RatedPairs test;
+  Ratings pairs;              // to predict, numbered by tables of their own
   std::string test_source;    // for the reader: "10 % held out (seed 0)"
   index_t test_in_train = 0;  // test ratings that were among the ratings, and were taken out
   index_t test_cold = 0;      // test ratings whose user or item has no training rating
@@ -70,8 +71,8 @@ CompletionOutcome train_completion(const CompleteSettings& s, const CompletionDa
 
 std::string complete_json(const CompleteSettings& s, const CompletionData& data,
                           const CompletionOutcome& outcome, const PredictionCounts& predictions);
-PredictionCounts write_predictions(const CompleteSettings& s, const RatingsFormat& format,
-                                   const CompletionData& data, const CompletionModel& model,
+/// Predicts data.pairs.
+PredictionCounts write_predictions(const CompletionData& data, const CompletionModel& model,
                                    const std::string& path);
 /// Tensors left, core{l}, right, user_bias, item_bias and mean, and beside them users.csv and
 /// items.csv with the ids. `path` is a folder, or a file that ends in .safetensors.

@@ -83,10 +83,9 @@ std::string complete_json(const CompleteSettings& s, const CompletionData& data,
   return j.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-PredictionCounts write_predictions(const CompleteSettings& s, const RatingsFormat& format,
-                                   const CompletionData& data, const CompletionModel& model,
+PredictionCounts write_predictions(const CompletionData& data, const CompletionModel& model,
                                    const std::string& path) {
-  const Ratings pairs = read_pairs(s.predict, format);
+  const Ratings& pairs = data.pairs;
   std::vector<bool> warm_user(static_cast<std::size_t>(data.ratings.users.size()), false);
   std::vector<bool> warm_item(static_cast<std::size_t>(data.ratings.items.size()), false);
   for (const index_t i : data.train) {

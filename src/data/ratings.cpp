@@ -129,8 +129,14 @@ void check_format(const RatingsFormat& format, bool pairs) {
   }
 }
 
-/// A header has usual names, or no number where numbers belong.
-bool looks_like_header(const Fields& first, const Layout& layout, bool pairs) {
+/// A word that is no id of a table: ids of made-up or exported data nearly always have digits.
+bool is_new_word(std::string_view text, const IdTable& ids) {
+  return !text.empty() && text.find_first_of("0123456789") == text.npos && ids.find(text) < 0;
+}
+
+/// A header has usual names, no number where numbers belong, or names that the ids do not have.
+bool looks_like_header(const Fields& first, const Layout& layout, bool pairs,
+                       const Ratings* known) {
   std::array<bool, 3> found = {};
   for (const auto& name : first) {
     const int role = usual_role(name);
@@ -139,13 +145,16 @@ bool looks_like_header(const Fields& first, const Layout& layout, bool pairs) {
   if (static_cast<int>(found[0]) + static_cast<int>(found[1]) + static_cast<int>(found[2]) >= 2) {
     return true;
   }
-  if (pairs) return false;
   const auto field = [&](std::size_t role) { return first[layout.column[role]]; };
+  if (pairs) {
+    return known != nullptr && is_new_word(field(0), known->users) &&
+           is_new_word(field(1), known->items);
+  }
   return !field(2).empty() && !is_number(field(2)) && !is_number(field(0)) && !is_number(field(1));
 }
 
 Layout find_layout(const std::string& path, const LineReader& reader, const RatingsFormat& format,
-                   bool pairs) {
+                   bool pairs, const Ratings* known) {
   check_format(format, pairs);
   const std::size_t roles = pairs ? 2 : 3;
   const std::vector<std::string> lines = reader.first_lines(50);
@@ -188,7 +197,8 @@ Layout find_layout(const std::string& path, const LineReader& reader, const Rati
       layout.header = false;
       break;
     case RatingsFormat::Header::detect:
-      layout.header = (by_name && chosen) || (whole && looks_like_header(first, layout, pairs));
+      layout.header =
+          (by_name && chosen) || (whole && looks_like_header(first, layout, pairs, known));
   }
   if (layout.header && !chosen && whole) {
     std::array<std::size_t, 3> usual = {none, none, none};
@@ -335,9 +345,11 @@ std::string check_rating(std::string_view text, const RatingsFormat& format, dou
   return "";
 }
 
-Ratings read_table(const std::string& path, const RatingsFormat& format, bool pairs) {
-  LineReader reader(path);
-  const Layout layout = find_layout(path, reader, format, pairs);
+Ratings read_table(const std::string& file, const RatingsFormat& format, bool pairs,
+                   const Ratings* known) {
+  LineReader reader(file);
+  const std::string& path = reader.name();
+  const Layout layout = find_layout(path, reader, format, pairs, known);
   Ratings r;
   r.dialect = layout.description;
   FieldSplitter splitter(layout.delimiter);
@@ -403,11 +415,11 @@ Ratings read_table(const std::string& path, const RatingsFormat& format, bool pa
 }  // namespace
 
 Ratings read_ratings(const std::string& path, const RatingsFormat& format) {
-  return read_table(path, format, false);
+  return read_table(path, format, false, nullptr);
 }
 
-Ratings read_pairs(const std::string& path, const RatingsFormat& format) {
-  return read_table(path, format, true);
+Ratings read_pairs(const std::string& path, const RatingsFormat& format, const Ratings* known) {
+  return read_table(path, format, true, known);
 }
 
 }  // namespace parsimony

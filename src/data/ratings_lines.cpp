@@ -43,24 +43,26 @@ std::size_t text_start(const std::string& name, std::string_view bytes) {
   return starts_with(bytes, "\xef\xbb\xbf") ? 3 : 0;
 }
 
-LineReader::LineReader(const std::string& path) : path_(path) {
-  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+LineReader::LineReader(const std::string& path)
+    : path_(path == "-" ? "standard input" : path),
+      fd_(path == "-" ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
+                      : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (fd_ < 0) {
-    throw InputError(fmt::format("read: cannot open '{}': {}", path, std::strerror(errno)));
+    throw InputError(fmt::format("read: cannot open '{}': {}", path_, std::strerror(errno)));
   }
   try {
     struct stat info {};
     if (::fstat(fd_, &info) == 0 && S_ISDIR(info.st_mode)) {
-      throw InputError(fmt::format("read: expected a file; '{}' is a folder", path));
+      throw InputError(fmt::format("read: expected a file; '{}' is a folder", path_));
     }
     while (end_ < block_size && fill()) {
     }
     const std::string_view start(block_.data(), end_);
-    begin_ = text_start(path, start);
+    begin_ = text_start(path_, start);
     const std::size_t cr = start.find('\r');
     if (cr < start.size() - 1 && start.find('\n') == start.npos) {
       throw InputError(fmt::format(
-          "{}: lines end in CR alone; convert them to LF first (tr '\\r' '\\n')", path));
+          "{}: lines end in CR alone; convert them to LF first (tr '\\r' '\\n')", path_));
     }
   } catch (...) {
     ::close(fd_);

@@ -14,8 +14,8 @@ namespace parsimony::detail {
 /// @throws InputError if it is empty, compressed, or UTF-16.
 std::size_t text_start(const std::string& name, std::string_view bytes);
 
-/// Lines of a file, one after the other, without their line ends; never more than a block and a
-/// line in memory.
+/// Lines of a file or, for "-", of the standard input, one after the other, without their line
+/// ends; never more than a block and a line in memory.
 class LineReader {
  public:
   /// @throws InputError if the file is missing, a folder, empty, compressed, or UTF-16.
@@ -24,6 +24,8 @@ class LineReader {
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
 
+  /// The path, or "standard input".
+  const std::string& name() const { return path_; }
   /// The next line, valid until the next call; false at the end of the file.
   /// @throws InputError on a NUL byte or an endless line, IoError if reading fails.
   bool next(std::string_view& line);

@@ -106,6 +106,33 @@ TEST_CASE("complete: recovers a generated table and writes what it promises") {
   CHECK(json::parse(read_file(folder / "out/complete.json")) == j);
 }
 
+TEST_CASE("complete: ratings from the standard input, pairs below words of their own") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  write_raw(folder / "pairs.csv", "u,i\nu1,i1\n");
+  Environment piped;
+  piped.before = [&ratings] {
+    if (std::freopen(ratings.c_str(), "r", stdin) == nullptr) std::abort();
+  };
+  const std::vector<std::string> rest = {"--rank", "2",         "--iterations",
+                                         "20",     "--predict", folder / "pairs.csv"};
+  const auto arguments = [&](const std::string& from, const std::string& to) {
+    std::vector<std::string> all = {"--ratings", from, "--output", to};
+    all.insert(all.end(), rest.begin(), rest.end());
+    return all;
+  };
+  const Outcome o = complete(arguments("-", folder / "a.csv"), piped);
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  CHECK_THAT(o.err, contains("standard input: 9600 ratings (comma, header"));
+  CHECK_THAT(o.err, contains("1 pair (comma, header, columns u, i)"));
+  CHECK_THAT(o.out, contains("1 prediction in "));
+  REQUIRE(complete(arguments(ratings, folder / "b.csv")).code == 0);
+  CHECK(read_file(folder / "a.csv") == read_file(folder / "b.csv"));
+  check_refused({"--ratings", "-", "--test", "-"}, "only one of --ratings, --test and --predict");
+  check_refused({"--ratings", "-", "--generate", "5x5x1x9"}, "expected a file to write");
+}
+
 TEST_CASE("complete: the same seed gives the same numbers, another seed others") {
   TempFolder folder;
   const std::string ratings = generated(folder);
@@ -229,7 +256,7 @@ TEST_CASE("complete: bad input is exit 2 and says where") {
   CHECK(skipped.code == 0);
   CHECK_THAT(skipped.err, contains("2 bad lines skipped") &&
                               contains("line 3: expected 3 columns") &&
-                              contains("1 repeated ratings resolved: mean"));
+                              contains("1 repeated rating resolved: mean"));
 }
 
 TEST_CASE("complete: a step that diverges is exit 3 with the iteration, and leaves no file") {

@@ -247,6 +247,20 @@ TEST_CASE("ratings: pairs", "[ratings]") {
   format.columns = {"who", "what", "how"};
   CHECK(pairs("what,who\ni,u\n", format).users.name(0) == "u");
   CHECK_THROWS_WITH(pairs("1\n2\n"), contains("expected at least 2 columns"));
+
+  SECTION("a first line of words that the ratings do not know is a header") {
+    const Ratings known = read_ratings(TemporaryFile("ann,pie,3\nu2,i2,4\n").path());
+    const auto size = [&known](const std::string& text, const RatingsFormat& f = {}) {
+      return read_pairs(TemporaryFile(text).path(), f, &known).size();
+    };
+    CHECK(size("u,i\nann,pie\nu2,i2\n") == 2);
+    CHECK(size("ann,pie\nu2,i2\n") == 2);
+    CHECK(size("ann,tart\nu2,i2\n") == 2);
+    CHECK(size("u3,i9\nu2,i2\n") == 2);
+    RatingsFormat none;
+    none.header = RatingsFormat::Header::no;
+    CHECK(size("u,i\nu2,i2\n", none) == 2);
+  }
 }
 
 TEST_CASE("ratings: splits and matrices", "[ratings]") {
