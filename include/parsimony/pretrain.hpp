@@ -58,6 +58,12 @@ struct PretrainOptions {
   index_t steps = 20000;
   index_t batch = 64;
   index_t length = 128;
+  /// For `short_share` of the steps every sequence is cut into pieces of so many tokens that do not
+  /// attend to each other; then they are whole. A BERT learns to use a word's neighbours several
+  /// times sooner among few places than among many. 0: never; -1: 32 for a BERT with a length that
+  /// is a larger multiple of it, else never.
+  index_t short_length = -1;
+  double short_share = 0.5;
   double learning_rate = 1e-3;
   double warmup = 0.05;  // share of the steps
   double weight_decay = 0.01;

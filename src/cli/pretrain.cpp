@@ -69,6 +69,11 @@ Command pretrain_command() {
       {"--steps", "N", "updates (20000)", &o.steps},
       {"--batch", "N", "sequences an update (64)", &o.batch},
       {"--length", "N", "tokens a sequence (128)", &o.length},
+      {"--short-length", "N",
+       "cut sequences into pieces of N tokens at first; 0: never (32 for a BERT, if it divides "
+       "--length)",
+       &o.short_length},
+      {"--short-share", "X", "share of the steps with such pieces (0.5)", &o.short_share},
       {"--lr", "X", "learning rate after warm-up (1e-3)", &o.learning_rate},
       {"--warmup", "X", "share of the steps that the rate rises (0.05); then it falls to 0",
        &o.warmup},

@@ -53,6 +53,19 @@ std::vector<ParameterGroup<T>> groups_of(const NamedParameters<T>& parameters,
   return groups;
 }
 
+/// Tokens of the pieces at the beginning, 0 for none.
+index_t piece_length(const PretrainOptions& o) {
+  if (o.short_length >= 0) return o.short_length;
+  constexpr index_t usual = 32;
+  return o.arch == "bert" && o.length > usual && o.length % usual == 0 ? usual : 0;
+}
+
+/// The same tokens as sequences of `length`: piece j of sequence i is number i · pieces + j.
+PackedCorpus in_pieces(PackedCorpus corpus, index_t length) {
+  corpus.length = length;
+  return corpus;
+}
+
 class PretrainJob : public Experiment {
  public:
   PretrainJob(const PretrainOptions& o, const Vocabulary& vocabulary, const PackedCorpus& corpus,
@@ -60,6 +73,7 @@ class PretrainJob : public Experiment {
       : o_(o),
         vocabulary_(vocabulary),
         corpus_(corpus),
+        pieces_(piece_length(o) == 0 ? PackedCorpus() : in_pieces(corpus, piece_length(o))),
         name_(folder.filename().string()),
         result_path_((folder / "result.json").string()) {}
 
@@ -80,6 +94,8 @@ class PretrainJob : public Experiment {
     c.declare("steps", o_.steps, "updates");
     c.declare("batch", o_.batch, "sequences a step");
     c.declare("length", o_.length, "tokens a sequence");
+    c.declare("short_length", pieces_.length, "tokens a piece at the beginning");
+    c.declare("short_share", o_.short_share, "share of the steps with pieces");
     c.declare("lr", o_.learning_rate, "learning rate after warm-up");
     c.declare("warmup", o_.warmup, "share of the steps");
     c.declare("weight_decay", o_.weight_decay, "AdamW's, on matrices");
@@ -141,11 +157,14 @@ class PretrainJob : public Experiment {
         const auto number = static_cast<std::uint64_t>(step);
         std::vector<index_t> rows = batches.rows(step);
         for (index_t& row : rows) row = training[static_cast<std::size_t>(row)];
+        tokens += static_cast<double>(static_cast<index_t>(rows.size()) * o_.length);
+        const bool whole = step >= steps_in_pieces();
+        if (!whole) rows = pieces_of(rows);
         Pass pass(rng.split("dropout").split(number));
-        const Var<T> loss = model->loss(corpus_, rows, rng.split("masks").split(number), pass);
+        const Var<T> loss =
+            model->loss(whole ? corpus_ : pieces_, rows, rng.split("masks").split(number), pass);
         const double value = stage.finite("train_loss", static_cast<double>(loss.item()));
         smooth = step == 0 ? value : 0.98 * smooth + 0.02 * value;
-        tokens += static_cast<double>(static_cast<index_t>(rows.size()) * o_.length);
         backward(loss);
         if (o_.clip > 0) clip_gradients(parameters, o_.clip);
         optimizer.set_learning_rate(o_.learning_rate * schedule.factor(step));
@@ -167,6 +186,20 @@ class PretrainJob : public Experiment {
   }
 
  private:
+  index_t steps_in_pieces() const {
+    return pieces_.length == 0
+               ? 0
+               : static_cast<index_t>(o_.short_share * static_cast<double>(o_.steps));
+  }
+  std::vector<index_t> pieces_of(const std::vector<index_t>& rows) const {
+    const index_t count = corpus_.length / pieces_.length;
+    std::vector<index_t> out;
+    for (const index_t row : rows) {
+      for (index_t piece = 0; piece < count; ++piece) out.push_back(row * count + piece);
+    }
+    return out;
+  }
+
   /// config.json last: without it a folder that a full disk cut short is no model.
   void save_model(PretrainModel& model, const std::string& folder) const {
     make_folders(folder);
@@ -198,6 +231,7 @@ class PretrainJob : public Experiment {
   const PretrainOptions& o_;
   const Vocabulary& vocabulary_;
   const PackedCorpus& corpus_;
+  PackedCorpus pieces_;  // of length 0 if there are none
   std::string name_, result_path_;
 };
 
@@ -211,6 +245,9 @@ void check(const PretrainOptions& o) {
        "steps, batch and eval-every of 1 or more");
   need(o.learning_rate > 0 && o.weight_decay >= 0 && o.clip >= 0,
        "a learning rate above 0, and weight decay and clip of 0 or more");
+  need(o.short_length <= 0 || (o.short_length >= 8 && o.length % o.short_length == 0),
+       fmt::format("a short length of 8 or more that divides the length {}", o.length));
+  need(o.short_share >= 0 && o.short_share <= 1, "a share of short sequences in [0, 1]");
   need(o.masked > 0 && o.masked < 1, "a masked share between 0 and 1");
   need(o.held_out > 0 && o.held_out < 1, "a held-out share between 0 and 1");
   need(o.warmup >= 0 && o.warmup <= 1, "a warm-up share in [0, 1]");

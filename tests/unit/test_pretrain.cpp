@@ -267,6 +267,17 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   CHECK(three.loss == two.loss);
   CHECK(read_file(three.model + "/model.safetensors") ==
         read_file(two.model + "/model.safetensors"));
+  // Pieces for half of the steps, for all, and for none.
+  o.short_length = 8;
+  const double half = pretrain(o).loss;
+  CHECK(half != two.loss);
+  o.short_share = 1;
+  const double all = pretrain(o).loss;
+  CHECK(all != half);
+  CHECK(all != two.loss);
+  o.short_share = 0;
+  CHECK(pretrain(o).loss == two.loss);
+  o.short_length = 0;
   o.seed = 1;
   CHECK(pretrain(o).loss != two.loss);
 
@@ -285,6 +296,9 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   refused([](auto& b) { b.held_out = 0; }, "held-out share");
   refused([](auto& b) { b.learning_rate = -1; }, "learning rate");
   refused([](auto& b) { b.format = "f8"; }, "expected f32, f16 or bf16");
+  refused([](auto& b) { b.short_length = 5; }, "a short length of 8 or more that divides");
+  refused([](auto& b) { b.short_length = 12; }, "divides the length 16");
+  refused([](auto& b) { b.short_share = 1.5; }, "share of short sequences");
   refused([](auto& b) { b.length = 4; }, "at least 8");
   refused([](auto& b) { b.length = 100000; }, "sequence");
 }
