@@ -26,6 +26,11 @@ struct LanguageModel {
 LanguageModel load_language_model(const std::string& model, const std::string& adapter = "",
                                   const std::string& tokenizer = "");
 
+/// Adds the ΔW of an adapter folder, native or PEFT's, to the weights of a decoder that was read
+/// from `folder` ("": from no such folder). One that was trained below a classification head is
+/// taken without that head. @throws InputError as load_adapters and attach_peft.
+void merge_adapter(Decoder<float>& decoder, const std::string& folder, const std::string& adapter);
+
 struct GenerateOptions {
   /// New tokens at most; 0: 128, or what the context window leaves.
   index_t max_tokens = 0;

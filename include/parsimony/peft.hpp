@@ -1,11 +1,16 @@
 // Adapter folders in the format of PEFT (Hugging Face): adapter_config.json and
 // adapter_model.safetensors with a plain LoRA pair for each module, ΔW = s B A.
 //
-// Any adapter can be written so: one that is a thin product keeps its factors, a dense one is
-// factored by an SVD, to the rank beyond which nothing is left but rounding.
+// An adapter that is a thin product keeps its factors; a wide product is factored by an SVD, to the
+// rank beyond which nothing is left but rounding. DoRA, and MoRA of full rank, are no product: they
+// are refused, unless a rank to cut them to is named.
+//
+// BERT, GPT-2, LLaMA and ViT have PEFT's names; A is (r, in) and B (out, r) also for GPT-2's
+// layers, which are stored (in, out) themselves (fan_in_fan_out).
 #pragma once
 
 #include <parsimony/adapter.hpp>
+#include <parsimony/model.hpp>
 #include <parsimony/safetensors.hpp>
 
 #include <string>
@@ -24,7 +29,8 @@ struct PeftConfig {
   index_t r = 8;
   double alpha = 8;
   bool rslora = false;
-  Names targets{{"query", "value"}, ""};
+  /// What PEFT takes of a BERT or ViT, GPT-2 and LLaMA.
+  Names targets{{"query", "value", "c_attn", "q_proj", "v_proj"}, ""};
   Names excluded;
   std::vector<index_t> layers;  // numbers of the layers that are adapted; empty: all
   std::vector<std::pair<std::string, double>> ranks, alphas;  // by pattern, the first that matches
@@ -46,7 +52,7 @@ struct PeftFolder {
   std::string folder;
   PeftConfig config;
   TensorMap tensors;
-  /// Rows of the classifier that is stored; 0: none is.
+  /// Rows of the classifier or score that is stored; 0: none is.
   index_t outputs = 0;
 };
 
@@ -60,11 +66,11 @@ PeftFolder read_peft(const std::string& folder);
 /// @throws InputError listing every tensor that is missing, unknown or of another shape, or if the
 /// folder was written for other weights.
 template <class T>
-void attach_peft(Module<T>& model, const PeftFolder& folder);
+void attach_peft(Model<T>& model, const PeftFolder& folder);
 
-/// Which of a model's parameters (by name) the folder stores whole.
+/// Which parameters (by name) of a model of that type() the folder stores whole.
 std::vector<std::string> stored_whole(const std::vector<std::string>& parameters,
-                                      const PeftFolder& folder);
+                                      const std::string& type, const PeftFolder& folder);
 
 /// ΔW of one module by its singular values, from the folder alone.
 struct PeftUpdate {
@@ -99,12 +105,12 @@ struct PeftLayer {
   bool merged = false;
 };
 
-/// Writes the model's adapters with lora_alpha = r, so that s = 1; the classifier, and a pooler
-/// that is among `extras`, are stored whole.
-/// @throws ValueError on options out of range, a model without adapters, or extras outside
-/// classifier and pooler; IoError.
+/// Writes the model's adapters with lora_alpha = r, so that s = 1; the head (BERT's and ViT's
+/// classifier, the decoders' score), and a pooler that is among `extras`, are stored whole.
+/// @throws ValueError on options out of range, a model without adapters, an update that is no
+/// product where neither rank nor energy is named, or extras outside the head; IoError.
 template <class T>
-std::vector<PeftLayer> save_peft(Module<T>& model, const std::string& folder,
+std::vector<PeftLayer> save_peft(Model<T>& model, const std::string& folder,
                                  const std::vector<std::string>& extras,
                                  const PeftOptions& options);
 

@@ -199,7 +199,8 @@ index_t layer_number(const std::string& module) {
 
 bool PeftConfig::adapts(const std::string& module, bool is_linear) const {
   if (saves(module + ".weight") || names_match(excluded, module)) return false;
-  if (targets.pattern == "all-linear") return is_linear;
+  // PEFT leaves the output layer out.
+  if (targets.pattern == "all-linear") return is_linear && module != "lm_head";
   if (!names_match(targets, module)) return false;
   if (!targets.pattern.empty() || layers.empty()) return true;
   return std::find(layers.begin(), layers.end(), layer_number(module)) != layers.end();
@@ -244,9 +245,10 @@ PeftFolder read_peft(const std::string& folder) {
                     folder));
   }
   out.tensors = load_safetensors(file);
-  const std::string classifier = "base_model.model.classifier.weight";
-  if (out.tensors.contains(classifier) && out.tensors.shape(classifier).rank() == 2) {
-    out.outputs = out.tensors.shape(classifier)[0];
+  for (const char* head : {"base_model.model.classifier.weight", "base_model.model.score.weight"}) {
+    if (out.tensors.contains(head) && out.tensors.shape(head).rank() == 2) {
+      out.outputs = out.tensors.shape(head)[0];
+    }
   }
   return out;
 }

@@ -1,4 +1,4 @@
-// Adapters from and to PEFT folders.
+// Adapters from PEFT folders; peft_write.cpp writes them.
 //
 // The pair of an embedding (V, d) is stored as lora_embedding_A (r, V) and lora_embedding_B (d, r),
 // ΔW = (B A)ᵀ; a linear layer's (m, n) as lora_A (r, n) and lora_B (m, r), ΔW = B A.
@@ -8,32 +8,29 @@
 #include <parsimony/peft.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <set>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "fingerprint.hpp"
+#include "peft_io.hpp"
 
 namespace parsimony {
 
-namespace {
+namespace peft {
 
-namespace fs = std::filesystem;
-
-constexpr const char* root = "base_model.model.";
-constexpr const char* fingerprint_key = "parsimony_base_weights";
-
-bool starts_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+const Family& family(const std::string& type) {
+  static const Family families[] = {{"bert", "bert.", false, "SEQ_CLS", "", ""},
+                                    {"gpt2", "transformer.", true, "SEQ_CLS", "", ""},
+                                    {"llama", "model.", false, "SEQ_CLS", "", ""},
+                                    {"vit", "vit.", false, nullptr, "ViTForImageClassification",
+                                     "transformers.models.vit.modeling_vit"}};
+  for (const Family& f : families) {
+    if (type == f.type) return f;
+  }
+  throw ValueError(fmt::format("PEFT: expected a bert, gpt2, llama or vit; got '{}'", type));
 }
 
 template <class T>
@@ -45,6 +42,30 @@ std::vector<AdapterTarget<T>> adaptable_layers(Module<T>& model) {
     layers.push_back({name, layer, dynamic_cast<Embedding<T>*>(module) != nullptr});
   }
   return layers;
+}
+
+template <class T>
+Svd<T> svd_of(const LoraPair<T>& pair) {
+  if (pair.rank() > std::min(pair.b.dim(0), pair.a.dim(1))) return svd(matmul(pair.b, pair.a));
+  const Qr<T> b = qr(pair.b);
+  const Qr<T> a = qr(transpose(pair.a));
+  const Svd<T> core = svd(matmul(b.r, a.r, false, true));
+  return {matmul(b.q, core.u), core.s, matmul(core.vt, a.q, false, true)};
+}
+
+}  // namespace peft
+
+namespace {
+
+namespace fs = std::filesystem;
+
+using peft::adaptable_layers;
+using peft::fingerprint_key;
+using peft::root;
+using peft::starts_with;
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 /// What a name in a file stands for: half of a module's pair, or a parameter.
@@ -83,7 +104,8 @@ StoredName parse_name(const std::string& stored) {
 template <class T>
 class Reading {
  public:
-  Reading(Module<T>& model, const PeftFolder& folder) : folder_(folder) {
+  Reading(Model<T>& model, const PeftFolder& folder)
+      : folder_(folder), prefix_(peft::family(model.type()).prefix) {
     for (const auto& layer : adaptable_layers(model)) layers_.emplace(layer.name, layer);
     for (auto& [name, var] : model.named_parameters()) parameters_.emplace(name, var);
     for (const std::string& name : folder.tensors.names()) sort_in(name);
@@ -127,9 +149,9 @@ class Reading {
 
   /// Our name of a module or parameter, also of one that was saved from a model without its head.
   template <class Map>
-  static std::string known(const Map& names, const std::string& name) {
+  std::string known(const Map& names, const std::string& name) const {
     if (names.count(name) > 0) return name;
-    return names.count("bert." + name) > 0 ? "bert." + name : "";
+    return names.count(prefix_ + name) > 0 ? prefix_ + name : "";
   }
 
   void sort_in(const std::string& stored) {
@@ -192,6 +214,7 @@ class Reading {
   }
 
   const PeftFolder& folder_;
+  std::string prefix_;
   std::map<std::string, AdapterTarget<T>> layers_;
   std::map<std::string, Var<T>> parameters_;
   std::map<std::string, Pair> pairs_;
@@ -199,160 +222,10 @@ class Reading {
   std::vector<std::string> problems_;
 };
 
-// --- Writing ------------------------------------------------------------------------------------
-
-/// b a = ΔW (of an embedding its transpose), cut as the options say.
-template <class T>
-struct Factored {
-  LoraPair<T> pair;
-  index_t full_rank = 0;
-  double residual = 0;
-};
-
-/// SVD of b a by QRs of its factors.
-template <class T>
-Svd<T> svd_of(const LoraPair<T>& pair) {
-  if (pair.rank() > std::min(pair.b.dim(0), pair.a.dim(1))) return svd(matmul(pair.b, pair.a));
-  const Qr<T> b = qr(pair.b);
-  const Qr<T> a = qr(transpose(pair.a));
-  const Svd<T> core = svd(matmul(b.r, a.r, false, true));
-  return {matmul(b.q, core.u), core.s, matmul(core.vt, a.q, false, true)};
-}
-
-/// The update as a thin pair where it is one: thinner than the matrix.
-template <class T>
-std::optional<LoraPair<T>> thin_pair(const Adapter<T>& adapter) {
-  try {
-    LoraPair<T> pair = adapter.to_lora();
-    if (pair.rank() < std::min(adapter.shape()[0], adapter.shape()[1])) return pair;
-  } catch (const ValueError&) {
-  }
-  return {};
-}
-
-/// Where the singular values end that matter: what follows is together below one rounding of
-/// W + ΔW in single precision.
-template <class T>
-index_t rounding_rank(const Tensor<T>& s, const Tensor<T>& weight) {
-  constexpr double eps = 1.1920929e-7;
-  const double limit = eps * (frobenius(weight) + frobenius(s));
-  index_t rank = s.size();
-  double rest = 0;
-  while (rank > 0) {
-    const auto next = static_cast<double>(s.data()[rank - 1]);
-    rest += next * next;
-    if (std::sqrt(rest) > limit) break;
-    --rank;
-  }
-  return rank;
-}
-
-template <class T>
-Factored<T> factored(const AdapterTarget<T>& target, const PeftOptions& o) {
-  const NoGrad no_grad;
-  const Adapter<T>& adapter = *target.layer->adapter();
-  const std::optional<LoraPair<T>> thin = thin_pair(adapter);
-  if (thin && !(o.energy > 0 || (o.rank > 0 && o.rank < thin->rank()))) {
-    return {*thin, thin->rank(), 0};
-  }
-  Svd<T> d;
-  if (thin) {
-    d = svd_of(*thin);
-  } else {
-    d = svd(target.rows_are_inputs ? transpose(adapter.delta()) : adapter.delta());
-  }
-  Factored<T> out;
-  out.full_rank = thin ? thin->rank() : rounding_rank(d.s, target.layer->weight.value());
-  const auto squared = [&](index_t i) {
-    const auto s = static_cast<double>(d.s.data()[i]);
-    return s * s;
-  };
-  double total = 0;
-  for (index_t i = 0; i < d.s.size(); ++i) total += squared(i);
-  const index_t most = o.rank > 0 ? std::min(o.rank, out.full_rank) : out.full_rank;
-  index_t keep = 0;
-  double kept = 0;
-  while (keep < most && !(o.energy > 0 && kept >= o.energy * total)) kept += squared(keep++);
-  double rest = 0;
-  for (index_t i = d.s.size(); i > keep; --i) rest += squared(i - 1);
-  out.residual = total > 0 ? std::sqrt(rest / total) : 0;
-  keep = std::max<index_t>(keep, 1);  // PEFT has no rank 0; the pair is then 0 to rounding
-  out.pair = {slice(d.vt, 0, 0, keep).clone(), slice(d.u, 1, 0, keep).clone()};
-  T* a = out.pair.a.mutable_data();
-  T* b = out.pair.b.mutable_data();
-  const index_t in = out.pair.a.dim(1);
-  for (index_t k = 0; k < keep; ++k) {
-    const T root_s = std::sqrt(d.s.data()[k]);
-    for (index_t i = 0; i < out.pair.b.dim(0); ++i) b[i * keep + k] *= root_s;
-    for (index_t j = 0; j < in; ++j) a[k * in + j] *= root_s;
-  }
-  return out;
-}
-
-/// The rank that most layers have, the larger of equally frequent ones.
-index_t most_frequent_rank(const std::vector<PeftLayer>& layers) {
-  std::map<index_t, index_t> count;
-  for (const PeftLayer& layer : layers) {
-    if (!layer.merged) ++count[layer.rank];
-  }
-  index_t best = 8;
-  index_t times = 0;
-  for (const auto& [rank, n] : count) {
-    if (n >= times) best = rank;
-    times = std::max(times, n);
-  }
-  return best;
-}
-
-nlohmann::json config_of(const std::vector<PeftLayer>& layers,
-                         const std::vector<std::string>& saved, const PeftOptions& o) {
-  const index_t r = most_frequent_rank(layers);
-  auto targets = nlohmann::json::array();
-  auto ranks = nlohmann::json::object();
-  for (const PeftLayer& layer : layers) {
-    if (layer.merged) continue;
-    targets.push_back(layer.name);
-    if (layer.rank != r) ranks[layer.name] = layer.rank;
-  }
-  return {{"auto_mapping", nullptr},
-          {"base_model_name_or_path", o.base},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"inference_mode", true},
-          {"init_lora_weights", true},
-          {"layers_pattern", nullptr},
-          {"layers_to_transform", nullptr},
-          {"lora_alpha", r},
-          {"lora_dropout", 0.0},
-          {"modules_to_save", saved},
-          {"peft_type", "LORA"},
-          {"r", r},
-          {"rank_pattern", ranks},
-          {"alpha_pattern", ranks},
-          {"revision", nullptr},
-          {"target_modules", targets},
-          {"task_type", "SEQ_CLS"},
-          {"use_dora", false},
-          {"use_rslora", false}};
-}
-
-std::vector<std::string> saved_modules(const std::vector<std::string>& extras) {
-  std::set<std::string> modules = {"classifier"};
-  for (const std::string& name : extras) {
-    if (starts_with(name, "bert.pooler.")) {
-      modules.insert("pooler");
-    } else if (!starts_with(name, "classifier.")) {
-      throw ValueError(fmt::format(
-          "PEFT: expected a classifier and a pooler beside the adapters; got {}", name));
-    }
-  }
-  return {modules.begin(), modules.end()};
-}
-
 }  // namespace
 
 template <class T>
-void attach_peft(Module<T>& model, const PeftFolder& folder) {
+void attach_peft(Model<T>& model, const PeftFolder& folder) {
   const std::string file = (fs::path(folder.folder) / "adapter_model.safetensors").string();
   Reading<T> reading(model, folder);
   std::vector<std::string> problems = reading.problems();
@@ -374,11 +247,12 @@ void attach_peft(Module<T>& model, const PeftFolder& folder) {
 }
 
 std::vector<std::string> stored_whole(const std::vector<std::string>& parameters,
-                                      const PeftFolder& folder) {
+                                      const std::string& type, const PeftFolder& folder) {
+  const std::string prefix = peft::family(type).prefix;
   std::set<std::string> stored;
   for (const std::string& name : folder.tensors.names()) {
     const StoredName n = parse_name(name);
-    if (n.part == StoredName::whole) stored.insert({n.name, "bert." + n.name});
+    if (n.part == StoredName::whole) stored.insert({n.name, prefix + n.name});
   }
   std::vector<std::string> out;
   for (const std::string& name : parameters) {
@@ -416,70 +290,17 @@ std::vector<PeftUpdate> peft_updates(const PeftFolder& folder) {
     }
     const LoraPair<float> scaled{a, scale(b, folder.config.scale_of(module))};
     PeftUpdate update{module, Shape{b.dim(0), a.dim(1)}, a.dim(0), {}};
-    update.spectrum = svd_of(scaled).s;
+    update.spectrum = peft::svd_of(scaled).s;
     if (pair.embedding) update.shape = Shape{a.dim(1), b.dim(0)};
     out.push_back(std::move(update));
   }
   return out;
 }
 
-template <class T>
-std::vector<PeftLayer> save_peft(Module<T>& model, const std::string& folder,
-                                 const std::vector<std::string>& extras, const PeftOptions& o) {
-  if (o.rank < 0) throw ValueError(fmt::format("rank: expected at least 1; got {}", o.rank));
-  if (!(o.energy >= 0 && o.energy <= 1)) {
-    throw ValueError(fmt::format("energy: expected a share in (0, 1]; got {}", o.energy));
-  }
-  PeftConfig saving;
-  saving.saved = saved_modules(extras);
-  TensorMap out;
-  std::vector<PeftLayer> layers;
-  std::map<std::string, Tensor<T>> merged;
-  std::vector<std::string> adapter_names;
-  for (const AdapterTarget<T>& target : adaptable_layers(model)) {
-    const std::string& name = target.name;
-    const Adapter<T>* adapter = target.layer->adapter();
-    if (adapter == nullptr) continue;
-    adapter_names.push_back(name + "." + adapter->name() + ".");
-    if (saving.saves(name + ".weight")) {
-      const index_t side = std::min(adapter->shape()[0], adapter->shape()[1]);
-      merged[name + ".weight"] = add(target.layer->weight.value(), adapter->delta());
-      layers.push_back({name, adapter->shape(), side, side, 0, true});
-      continue;
-    }
-    const Factored<T> f = factored(target, o);
-    const std::string stored = root + name;
-    out.set(stored + (target.rows_are_inputs ? ".lora_embedding_A" : ".lora_A.weight"),
-            cast<float>(f.pair.a));
-    out.set(stored + (target.rows_are_inputs ? ".lora_embedding_B" : ".lora_B.weight"),
-            cast<float>(f.pair.b));
-    layers.push_back({name, adapter->shape(), f.pair.rank(), f.full_rank, f.residual, false});
-  }
-  if (layers.empty()) {
-    throw ValueError("PEFT: expected a model with adapters; only its head was trained");
-  }
-  const auto is_adapters = [&](const std::string& name) {
-    return std::any_of(adapter_names.begin(), adapter_names.end(),
-                       [&](const std::string& start) { return starts_with(name, start); });
-  };
-  for (const auto& [name, var] : model.named_parameters()) {
-    if (is_adapters(name) || !saving.saves(name)) continue;
-    const auto found = merged.find(name);
-    out.set(root + name, cast<float>(found == merged.end() ? var.value() : found->second));
-  }
-  out.metadata[fingerprint_key] = fingerprint<T>(
-      model, [&](const std::string& name) { return is_adapters(name) || saving.saves(name); });
-  make_folders(folder);
-  save_safetensors((fs::path(folder) / "adapter_model.safetensors").string(), out);
-  write_file_atomically((fs::path(folder) / "adapter_config.json").string(),
-                        config_of(layers, saving.saved, o).dump(2) + "\n");
-  return layers;
-}
-
-#define PARSIMONY_INSTANTIATE(T)                                            \
-  template void attach_peft(Module<T>&, const PeftFolder&);                 \
-  template std::vector<PeftLayer> save_peft(Module<T>&, const std::string&, \
-                                            const std::vector<std::string>&, const PeftOptions&);
+#define PARSIMONY_INSTANTIATE(T)                                             \
+  template std::vector<AdapterTarget<T>> peft::adaptable_layers(Module<T>&); \
+  template Svd<T> peft::svd_of(const LoraPair<T>&);                          \
+  template void attach_peft(Model<T>&, const PeftFolder&);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)
 #undef PARSIMONY_INSTANTIATE

@@ -71,10 +71,6 @@ struct ExportSettings {
   bool json = false, quiet = false;
 };
 
-bool is_head(const std::string& name) {
-  return name.compare(0, 11, "classifier.") == 0 || name.compare(0, 12, "bert.pooler.") == 0;
-}
-
 /// An adapter on fresh weights holds them; PEFT's format has no place for them, so they go into a
 /// model folder of their own.
 void save_base(const Answering& answering, const std::string& folder) {
@@ -104,7 +100,7 @@ void print_layers(const std::vector<PeftLayer>& layers) {
 int export_peft(const ExportSettings& s, const Answering& answering) {
   std::vector<std::string> heads;
   std::copy_if(answering.extras.begin(), answering.extras.end(), std::back_inserter(heads),
-               is_head);
+               [&](const std::string& name) { return answering.model->is_head(name); });
   const bool own_base = heads.size() != answering.extras.size();
   const fs::path base = own_base ? fs::path(s.out) / "base" : fs::path(answering.base.folder());
   PeftOptions options = s.peft;
@@ -236,7 +232,7 @@ Command merge_command() {
                 "parsimony merge --model bert-base-cased --adapter peft-adapter --out merged "
                 "--format bf16"};
   c.options = {{"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter, true},
-               {"--model", "DIR", "BERT folder (the adapter's base)", &s->model},
+               {"--model", "DIR", "model folder (the adapter's base)", &s->model},
                {"--out", "DIR", "model folder to write", &s->out, true},
                {"--format", "F", "of the weights: f32 (default), f16 or bf16", &s->format},
                threads_option(&s->threads),
@@ -252,17 +248,17 @@ Command export_command() {
   c.name = "export";
   c.summary = "Write an adapter in PEFT's or the native format";
   c.details =
-      "peft: a LoRA pair for each module that PEFT loads, ΔW = B·A with lora_alpha = r; an update "
-      "that is no thin product (Deep LoRA, form full) is factored by an SVD, to the rank beyond "
-      "which "
-      "there is only rounding. "
-      "--rank and --energy cut it further, and the residual says what that costs. native: every "
-      "factor as it was trained; a PEFT adapter becomes a native LoRA.";
+      "peft: a LoRA pair for each module that PEFT loads, ΔW = B·A with lora_alpha = r; a wide "
+      "product (Deep LoRA, form full) is factored by an SVD, to the rank beyond which there is "
+      "only "
+      "rounding. --rank and --energy cut it further, and the residual says what that costs. What "
+      "no pair can be (dora, mora of type 6) is refused unless it is cut so. native: every factor "
+      "as it was trained; a PEFT adapter becomes a native LoRA.";
   c.examples = {"parsimony export --adapter runs/first/adapter --format peft --out peft-adapter",
                 "parsimony export --adapter runs/first/adapter --rank 2 --out small --json",
                 "parsimony export --adapter peft-adapter --format native --out native-adapter"};
   c.options = {{"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter, true},
-               {"--model", "DIR", "BERT folder (the adapter's base)", &s->model},
+               {"--model", "DIR", "model folder (the adapter's base)", &s->model},
                {"--out", "DIR", "adapter folder to write", &s->out, true},
                {"--format", "F", "peft (default) or native", &s->format},
                {"--rank", "N", "peft: largest rank (as it is)", &s->peft.rank},

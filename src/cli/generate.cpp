@@ -13,7 +13,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "cli/command.hpp"
+#include "cli/language.hpp"
 
 namespace parsimony::cli {
 
@@ -27,10 +27,20 @@ struct ModelSettings {
 
 std::vector<Option> model_options(ModelSettings& s) {
   return {
-      {"--model", "DIR", "GPT-2 or LLaMA folder, a pretraining run, or a llama2.c .bin", &s.model,
-       true},
-      {"--adapter", "DIR", "adapter folder, merged into the weights", &s.adapter},
+      {"--model", "DIR",
+       "GPT-2 or LLaMA folder, a pretraining run, or a llama2.c .bin (the adapter's base)",
+       &s.model},
+      {"--adapter", "DIR", "adapter folder, native or PEFT's, merged into the weights", &s.adapter},
       {"--tokenizer", "PATH", "folder or file, where the model has none beside it", &s.tokenizer}};
+}
+
+LanguageModel load(const ModelSettings& s) {
+  if (s.adapter.empty() && s.model.empty()) {
+    throw ValueError("--model: expected a GPT-2 or LLaMA folder, or --adapter with its base");
+  }
+  if (s.adapter.empty()) return load_language_model(s.model, "", s.tokenizer);
+  const AdapterSource adapter(s.adapter);
+  return load_language_model(base_for(s.model, adapter), adapter.folder, s.tokenizer);
 }
 
 std::string read_text(const std::string& path) {
@@ -75,8 +85,7 @@ int run_generate(GenerateSettings& s) {
   }
   o.cache = !s.no_cache;
   const std::string prompt = s.input.empty() ? s.prompt : read_text(s.input);
-  const LanguageModel model =
-      load_language_model(s.model.model, s.model.adapter, s.model.tokenizer);
+  const LanguageModel model = load(s.model);
   const Tokenizer& tokenizer = *model.tokenizer;
   o.vocabulary = tokenizer.size();
   std::vector<std::int32_t> ids;
@@ -119,8 +128,7 @@ struct PerplexitySettings {
 int run_perplexity(PerplexitySettings& s) {
   apply_threads(s.threads);
   const std::string text = read_text(s.input);
-  const LanguageModel model =
-      load_language_model(s.model.model, s.model.adapter, s.model.tokenizer);
+  const LanguageModel model = load(s.model);
   const std::vector<std::int32_t> ids = model.tokenizer->ids(text);
   if (ids.size() < 2) {
     throw InputError(

@@ -143,17 +143,18 @@ AdapterSource::AdapterSource(const std::string& given) {
   if (cli::has_task(folder)) task = read_task(folder, &base);
 }
 
-namespace {
-
-/// The name of the model to load for an adapter.
-std::string base_for(const std::string& model, const std::optional<AdapterSource>& adapter) {
-  if (!model.empty() || !adapter || adapter->base.empty() || adapter->base == shipped_name ||
-      adapter->base.compare(0, 8, "scratch:") == 0 || fs::is_directory(adapter->base)) {
-    return model.empty() && adapter ? adapter->base : model;
+std::string base_for(const std::string& model, const AdapterSource& adapter) {
+  const std::string& base = adapter.base;
+  if (!model.empty()) return model;
+  if (base.empty() || base == shipped_name || base.compare(0, 8, "scratch:") == 0 ||
+      fs::is_directory(base)) {
+    return base;
   }
   throw InputError(fmt::format("'{}' was trained on '{}', which is not here; name it with --model",
-                               adapter->folder, adapter->base));
+                               adapter.folder, base));
 }
+
+namespace {
 
 /// Tasks of models that do not say theirs: by the number of outputs and the config's names.
 TextTask task_of(const BaseConfig& config, index_t outputs) {
@@ -177,6 +178,10 @@ TextTask task_for(const BaseModel& base, const std::optional<AdapterSource>& ada
   return task_of(base.config(), base.config().num_labels);
 }
 
+bool is_classifier(const std::string& parameter) {
+  return parameter == "classifier.weight" || parameter == "score.weight";
+}
+
 std::optional<AdapterSource> adapter_at(const std::string& folder) {
   if (folder.empty()) return {};
   return AdapterSource(folder);
@@ -184,17 +189,25 @@ std::optional<AdapterSource> adapter_at(const std::string& folder) {
 
 }  // namespace
 
-Answering::Answering(const std::string& model_name, const std::string& adapter_folder)
+Answering::Answering(const std::string& model_name, const std::string& adapter_folder,
+                     const TextTask* wanted)
     : adapter(adapter_at(adapter_folder)),
-      base(base_for(model_name, adapter)),
+      base(adapter ? base_for(model_name, *adapter) : model_name),
       task(task_for(base, adapter)) {
   LoadReport report;
   model = base.classifier(task, 0, &report);
+  const bool stored = adapter && (adapter->task || (adapter->peft && adapter->peft->outputs > 0));
+  const bool fresh_head = std::any_of(report.fresh.begin(), report.fresh.end(), is_classifier);
+  if (wanted != nullptr && fresh_head && !stored && task.outputs() != wanted->outputs()) {
+    task = *wanted;
+    report = {};
+    model = base.classifier(task, 0, &report);
+  }
   std::vector<std::string> own;
   for (const auto& [name, var] : model->named_parameters()) own.push_back(name);
   if (adapter && adapter->peft) {
     attach_peft<float>(*model, *adapter->peft);
-    extras = stored_whole(own, *adapter->peft);
+    extras = stored_whole(own, model->type(), *adapter->peft);
   } else if (adapter) {
     native = load_adapters<float>(*model, adapter->folder);
     extras = native.extras;

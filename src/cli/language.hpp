@@ -48,6 +48,10 @@ struct AdapterSource {
   explicit AdapterSource(const std::string& given);
 };
 
+/// The model to load: the one that is named, or the adapter's base.
+/// @throws InputError if that is a folder which is not here.
+std::string base_for(const std::string& model, const AdapterSource& adapter);
+
 /// A model that answers: the base, with an adapter on where one is named. Without a model's name
 /// the adapter says which it was trained on.
 struct Answering {
@@ -58,7 +62,9 @@ struct Answering {
   AdapterFolder native;             // of a native adapter
   std::vector<std::string> extras;  // parameters that the adapter folder stores whole
   std::vector<std::string> fresh;   // parameters that nobody stored: they answer at random
-  Answering(const std::string& model, const std::string& adapter_folder);
+  /// Where neither the base nor the adapter has a head, it is drawn fresh for `wanted`.
+  Answering(const std::string& model, const std::string& adapter_folder,
+            const TextTask* wanted = nullptr);
 };
 
 /// "pooler, classifier": the parts of a model that these parameters belong to.

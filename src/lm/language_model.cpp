@@ -1,5 +1,4 @@
 // Decoders and their tokenizers from folders and llama2.c's files.
-#include <parsimony/adapter.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/generate.hpp>
 
@@ -87,8 +86,7 @@ LanguageModel load_language_model(const std::string& model, const std::string& a
                                  model, out.tokenizer->size(), out.decoder->config().vocab_size));
   }
   if (!adapter.empty()) {
-    load_adapters<float>(*out.decoder, adapter);
-    merge_adapters<float>(*out.decoder);
+    merge_adapter(*out.decoder, bin.empty() ? path.string() : "", adapter);
   }
   out.decoder->prepare_generation();
   return out;

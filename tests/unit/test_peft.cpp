@@ -1,0 +1,207 @@
+// PEFT folders of every family of models and every method that has a LoRA pair: written, read back,
+// and added to the weights of a file by hand; what no pair can be is refused.
+#include <parsimony/decoder.hpp>
+#include <parsimony/error.hpp>
+#include <parsimony/files.hpp>
+#include <parsimony/linalg.hpp>
+#include <parsimony/peft.hpp>
+#include <parsimony/vit.hpp>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "support/catch.hpp"
+#include "support/fixtures.hpp"
+#include "support/temp_folder.hpp"
+#include "unit/adapter_table.hpp"
+
+using namespace parsimony;
+using namespace parsimony::testing;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Case {
+  std::string family, folder, head, prefix;
+  bool transposed = false;
+
+  std::unique_ptr<Model<float>> load(const std::string& from) const {
+    if (family == "vit") return load_vit<float>(from, Rng(1), 3);
+    return load_decoder<float>(from, DecoderHead::classifier, Rng(1), 3);
+  }
+  std::unique_ptr<Model<float>> load() const { return load(fixture("decoders/" + folder)); }
+  Tensor<float> logits(const Model<float>& model) const {
+    TokenBatch batch;
+    if (family == "vit") {
+      const json c = json::parse(read_file(fixture("decoders/vit/config.json")));
+      const auto side = c["image_size"].get<index_t>();
+      batch.pixels = Rng(4).normal<float>({2, c["num_channels"].get<index_t>(), side, side});
+    } else {
+      batch.ids = Tensor<std::int64_t>({2, 6}, {1, 7, 3, 9, 4, 8, 2, 6, 6, 2, 8, 4});
+    }
+    const NoGrad no_grad;
+    Pass pass;
+    return model.logits(batch, pass).value();
+  }
+};
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> all = {{"gpt2", "gpt2_prefixed", "score", "transformer.", true},
+                                        {"llama", "llama_shared", "score", "model."},
+                                        {"vit", "vit", "classifier", "vit."}};
+  return all;
+}
+
+/// The model with adapters away from their start, and a head of its own.
+std::unique_ptr<Model<float>> adapted(const Case& c, const AdapterOptions& options) {
+  auto model = c.load();
+  const std::string set = "all-linear";
+  const auto gradients = probe_gradients<float>(*model, set, options, Rng(2), [&] {
+    Pass pass;
+    TokenBatch batch;
+    batch.ids = Tensor<std::int64_t>({1, 3}, {1, 2, 3});
+    return sum(model->logits(batch, pass));
+  });
+  attach_adapters<float>(*model, set, options, Rng(3), gradients);
+  Rng rng(5);
+  for (auto& [name, var] : model->named_parameters()) {
+    if (!var.requires_grad()) continue;
+    var.assign(add(var.value(), rng.normal<float>(var.shape(), 0.1)));
+  }
+  return model;
+}
+
+std::vector<std::string> head_of(const Model<float>& model) {
+  std::vector<std::string> names;
+  for (const auto& [name, var] : model.named_parameters()) {
+    if (model.is_head(name)) names.push_back(name);
+  }
+  return names;
+}
+
+double difference(const Tensor<float>& a, const Tensor<float>& b) { return max_abs(sub(a, b)); }
+
+json config_of(const std::string& folder) {
+  return json::parse(read_file(folder + "/adapter_config.json"));
+}
+
+}  // namespace
+
+TEST_CASE("peft: every family and method comes back, or is refused where no pair is its update") {
+  const TempFolder temp;
+  for (const Case& c : cases()) {
+    for (const AdapterRow& row : adapter_table()) {
+      CAPTURE(c.family, row.title);
+      AdapterOptions options = row.options;
+      options.set("rank", index_t{2});
+      const auto model = adapted(c, options);
+      const std::string folder = temp / (c.family + row.title);
+      if (!row.pair_rank) {
+        CHECK_THROWS_WITH(save_peft<float>(*model, folder, {}, {}),
+                          contains("merge it") && contains(c.prefix) && contains("residual"));
+        CHECK_FALSE(fs::exists(folder));
+        PeftOptions cut;
+        cut.rank = 1;
+        for (const PeftLayer& layer : save_peft<float>(*model, folder, {}, cut)) {
+          CHECK(layer.rank == 1);
+          CHECK(layer.residual > 1e-3);
+        }
+        continue;
+      }
+      save_peft<float>(*model, folder, head_of(*model), {});
+      const auto again = c.load();
+      for (auto& [name, var] : again->named_parameters()) {
+        if (again->is_head(name)) var.assign(Tensor<float>::zeros(var.shape()));
+      }
+      const PeftFolder read = read_peft(folder);
+      CHECK(read.outputs == 3);
+      attach_peft<float>(*again, read);
+      CHECK(difference(c.logits(*again), c.logits(*model)) < 1e-4);
+      CHECK(difference(c.logits(*c.load()), c.logits(*model)) > 1e-3);
+    }
+  }
+}
+
+TEST_CASE(
+    "peft: what the config says of each family, and what B A means beside the stored weight") {
+  const TempFolder temp;
+  for (const Case& c : cases()) {
+    CAPTURE(c.family);
+    AdapterOptions options{"lora"};
+    options.set("rank", index_t{2});
+    const auto model = adapted(c, options);
+    const std::string folder = temp / c.family;
+    save_peft<float>(*model, folder, head_of(*model), {});
+    const json config = config_of(folder);
+    CHECK(config["fan_in_fan_out"] == c.transposed);
+    CHECK(config["modules_to_save"] == json({c.head}));
+    if (c.family == "vit") {
+      CHECK(config["task_type"].is_null());
+      CHECK(config["auto_mapping"]["base_model_class"] == "ViTForImageClassification");
+    } else {
+      CHECK(config["task_type"] == "SEQ_CLS");
+      CHECK(config["auto_mapping"].is_null());
+    }
+    // A (r, in) and B (out, r) for all; added to the file's own weight, which GPT-2 stores (in,
+    // out).
+    const std::string base = temp / (c.family + "-base");
+    c.load()->save(base);
+    TensorMap weights = load_safetensors(base + "/model.safetensors");
+    const TensorMap stored = load_safetensors(folder + "/adapter_model.safetensors");
+    const std::string root = "base_model.model.";
+    std::size_t pairs = 0;
+    for (const json& target : config["target_modules"]) {
+      const auto name = target.get<std::string>();
+      CHECK(name.compare(0, c.prefix.size(), c.prefix) == 0);
+      const auto a = stored.get_as<float>(root + name + ".lora_A.weight");
+      const auto b = stored.get_as<float>(root + name + ".lora_B.weight");
+      CHECK(a.dim(0) == 2);
+      CHECK(b.dim(1) == 2);
+      const Tensor<float> delta = matmul(b, a);
+      const auto w = weights.get_as<float>(name + ".weight");
+      weights.set(name + ".weight", add(w, c.transposed ? transpose(delta) : delta));
+      ++pairs;
+    }
+    CHECK(pairs * 2 + head_of(*model).size() == stored.size());
+    save_safetensors(base + "/model.safetensors", weights);
+    const auto merged = c.load(base);
+    for (auto& [name, var] : merged->named_parameters()) {
+      if (merged->is_head(name)) var.assign(stored.get_as<float>(root + name));
+    }
+    CHECK(difference(c.logits(*merged), c.logits(*model)) < 1e-5);
+  }
+}
+
+TEST_CASE("peft: a folder of a bare model, and one without target_modules") {
+  // As PEFT writes them for a GPT2Model, and for a model whose type decides what is adapted.
+  const TempFolder temp;
+  for (const Case& c : cases()) {
+    CAPTURE(c.family);
+    AdapterOptions options{"lora"};
+    options.set("rank", index_t{2});
+    const auto model = c.load();
+    attach_adapters<float>(*model, "query-value", options, Rng(3));
+    Rng rng(5);
+    for (auto& [name, var] : model->named_parameters()) {
+      if (var.requires_grad()) var.assign(rng.normal<float>(var.shape(), 0.1));
+    }
+    const std::string folder = temp / c.family;
+    save_peft<float>(*model, folder, {}, {});
+    const TensorMap stored = load_safetensors(folder + "/adapter_model.safetensors");
+    TensorMap bare;
+    const std::string root = "base_model.model.";
+    for (const std::string& name : stored.names()) {
+      if (name.find(".lora_") == std::string::npos) continue;
+      bare.set(root + name.substr(root.size() + c.prefix.size()), stored.get_as<float>(name));
+    }
+    save_safetensors(folder + "/adapter_model.safetensors", bare);
+    write_raw(folder + "/adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 2})");
+    const auto again = c.load();
+    attach_peft<float>(*again, read_peft(folder));
+    CHECK(difference(c.logits(*again), c.logits(*model)) < 1e-5);
+  }
+}
