@@ -303,11 +303,13 @@ void half_band(Panel& panel, const std::string& label,
   panel.band(label, x, mean, low, high);
 }
 
-Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows) {
+Tensor<float> as_matrix(const std::vector<std::vector<double>>& rows) {
   const auto columns = static_cast<index_t>(rows.empty() ? 0 : rows.front().size());
-  Tensor<double> out({static_cast<index_t>(rows.size()), columns});
-  double* to = out.mutable_data();
-  for (const auto& row : rows) to = std::copy(row.begin(), row.end(), to);
+  Tensor<float> out({static_cast<index_t>(rows.size()), columns});
+  float* to = out.mutable_data();
+  for (const auto& row : rows) {
+    for (const double value : row) *to++ = static_cast<float>(value);
+  }
   return out;
 }
 

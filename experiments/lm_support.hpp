@@ -122,6 +122,6 @@ void half_band(Panel& panel, const std::string& label,
                const std::vector<std::vector<double>>& values);
 
 /// Values as an array for arrays.safetensors, (rows, columns).
-Tensor<double> as_matrix(const std::vector<std::vector<double>>& rows);
+Tensor<float> as_matrix(const std::vector<std::vector<double>>& rows);
 
 }  // namespace parsimony::lab

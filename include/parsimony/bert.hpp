@@ -12,6 +12,9 @@
 
 namespace parsimony {
 
+/// Which heads a Bert has.
+enum class BertHead { none, classifier, masked_lm };
+
 /// config.json of a BERT.
 struct BertConfig {
   index_t vocab_size = 30522;
@@ -49,7 +52,8 @@ struct BertConfig {
 /// From a model folder's config.json. @throws InputError naming the file and the key: missing,
 /// of another type, contradictory, or a model that is not a BERT encoder.
 BertConfig load_bert_config(const std::string& path);
-void save_bert_config(const BertConfig& config, const std::string& path);
+/// `head` decides the class of transformers' that `architectures` names. @throws IoError.
+void save_bert_config(const BertConfig& config, const std::string& path, BertHead head);
 
 template <class T>
 struct BertLayer : Module<T> {
@@ -83,9 +87,6 @@ struct BertLayer : Module<T> {
   Intermediate intermediate_;
   Output output_;
 };
-
-/// Which heads a Bert has.
-enum class BertHead { none, classifier, masked_lm };
 
 /// The model: "bert.…" and, by `head`, "bert.pooler.…" and "classifier.…", or "cls.predictions.…"
 /// (whose decoder is the word embedding). With `none` the pooler is there and no head.

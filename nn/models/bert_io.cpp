@@ -75,7 +75,7 @@ void Bert<T>::save(const std::string& folder, FloatFormat format) {
   save_checkpoint<T>(*this, folder, rules(head_), format);
   BertConfig config = config_;
   config.factored_ranks = factored_ranks(*this);
-  save_bert_config(config, (fs::path(folder) / "config.json").string());
+  save_bert_config(config, (fs::path(folder) / "config.json").string(), head_);
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                                 \

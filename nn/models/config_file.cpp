@@ -179,7 +179,7 @@ struct ConfigWriter::Json {
 
 ConfigWriter::ConfigWriter(const char* model_type, const std::string& architecture)
     : json_(std::make_unique<Json>()) {
-  if (!architecture.empty()) json_->value["architectures"] = {architecture};
+  json_->value["architectures"] = {architecture};
   json_->value["model_type"] = model_type;
 }
 ConfigWriter::~ConfigWriter() = default;

@@ -51,8 +51,8 @@ class ConfigReader {
 /// Collects keys in order and writes them whole or not at all.
 class ConfigWriter {
  public:
-  /// `architecture`: transformers' class, "" to leave it to the reader.
-  explicit ConfigWriter(const char* model_type, const std::string& architecture = "");
+  /// `architecture`: transformers' class.
+  ConfigWriter(const char* model_type, const std::string& architecture);
   ~ConfigWriter();
   ConfigWriter& set(const char* key, index_t value);
   ConfigWriter& set(const char* key, double value);

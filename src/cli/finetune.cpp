@@ -129,7 +129,9 @@ class FinetuneJob : public Experiment {
                        {"train_loss", record.last("train_loss")},
                        {"metrics", metrics}};
     write_file_atomically(run.folder() + "/result.json", json.dump(2) + "\n");
-    for (const auto& [name, tensor] : record.tensors()) run.array("spectrum." + name, tensor);
+    for (const auto& [name, tensor] : record.tensors()) {
+      run.array("spectrum." + name, cast<float>(tensor));
+    }
     if (s_.spectra) {
       write_file_atomically(run.folder() + "/ranks.csv",
                             ranks_csv(record, base_, s_.finetune.method == "deep-lora"));

@@ -55,7 +55,7 @@ class MaskedModel : public PretrainModel {
     BertConfig saved = model_.config();
     saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
     saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
-    save_bert_config(saved, folder + "/config.json");
+    save_bert_config(saved, folder + "/config.json", BertHead::masked_lm);
   }
 
  private:

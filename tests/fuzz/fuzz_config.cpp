@@ -28,7 +28,7 @@ void bert_config(const std::string& bytes) {
   }
   c.check();
   if (c.num_labels > 1000) return;  // as many labels would be written
-  save_bert_config(c, path);
+  save_bert_config(c, path, BertHead::classifier);
   const BertConfig again = load_bert_config(path);
   require(again.hidden_size == c.hidden_size && again.num_labels == c.num_labels &&
               again.vocab_size == c.vocab_size && again.hidden_act == c.hidden_act &&

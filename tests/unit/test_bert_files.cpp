@@ -106,6 +106,11 @@ TEST_CASE("bert files: a saved model reads back to the same bits", "[bert]") {
     CHECK(c.labels == Names{"no", "maybe", "yes"});
     CHECK(c.max_position_embeddings == 9);
     CHECK(c.layer_norm_eps == 1e-12);
+    // What transformers' Auto classes go by.
+    CHECK_THAT(read_file(saved.config()),
+               contains(head == BertHead::none         ? "\"BertModel\""
+                        : head == BertHead::classifier ? "\"BertForSequenceClassification\""
+                                                       : "\"BertForMaskedLM\""));
   }
 }
 

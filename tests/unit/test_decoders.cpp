@@ -137,9 +137,18 @@ TEST_CASE("decoders and vit: what is saved is what is loaded") {
     const auto again = load_decoder<float>((temp / name), DecoderHead::language, Rng(2));
     const Tensor<std::int64_t> ids({1, 4}, {1, 5, 9, 2});
     CHECK(scores_of(*model, ids).to_vector() == scores_of(*again, ids).to_vector());
+    const bool gpt2 = name.compare(0, 4, "gpt2") == 0;
+    CHECK_THAT(read_file(temp / (name + "/config.json")),
+               contains(gpt2 ? "\"GPT2LMHeadModel\"" : "\"LlamaForCausalLM\""));
+    const auto classifier = load_decoder<float>(folder_of(name), DecoderHead::classifier, Rng(1));
+    classifier->save(temp / (name + "-classifier"));
+    CHECK_THAT(read_file(temp / (name + "-classifier/config.json")),
+               contains(gpt2 ? "\"GPT2ForSequenceClassification\""
+                             : "\"LlamaForSequenceClassification\""));
   }
   const auto model = load_vit<float>(folder_of("vit"), Rng(1));
   model->save((temp / "vit"));
+  CHECK_THAT(read_file(temp / "vit/config.json"), contains("\"ViTForImageClassification\""));
   const TensorMap before = load_safetensors(folder_of("vit") + "/model.safetensors");
   const TensorMap after = load_safetensors((temp / "vit") + "/model.safetensors");
   REQUIRE(before.names() == after.names());
