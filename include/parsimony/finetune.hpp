@@ -105,6 +105,11 @@ struct FinetuneOptions {
   std::uint64_t head_seed = 0;
 };
 
+/// Whether the adapters fit the model, before a run writes anything: layers that `targets` names, a
+/// rank that the smallest of them can have. Makes the adapter of that one layer only.
+/// @throws ValueError naming what does not fit.
+void check_adapters(Model<float>& model, const FinetuneOptions& options);
+
 /// A trained model with its adapters on, and what of it is not in the base.
 struct Finetuned {
   std::unique_ptr<Model<float>> model;

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -29,9 +30,35 @@ struct EvaluateSettings {
   bool json = false, quiet = false;
 };
 
+/// A task that is named, before the model is at hand.
+struct Wanted {
+  std::optional<TextSplits> texts;
+  std::optional<ImageSplits> images;
+  explicit Wanted(const TaskSettings& s) {
+    if (is_image_task(s)) {
+      check_data_folder(s.data);
+      images = load_image_task(s.task, s.data);
+    } else if (s.dev.empty()) {
+      texts = load_splits(s);
+    }
+  }
+  const TextTask* task() const { return texts ? &texts->task : images ? &images->task : nullptr; }
+};
+
+void check_outputs(const TextTask& has, const TextTask& wanted) {
+  if (wanted.outputs() == has.outputs()) return;
+  throw InputError(fmt::format(
+      "evaluate: the model has {} outputs, task {} needs {}{}; train a head for it with parsimony "
+      "finetune --task {}",
+      has.outputs(), wanted.name, wanted.outputs(),
+      has.name.empty() || has.name == wanted.name ? "" : ": it was trained on " + has.name,
+      wanted.name));
+}
+
 /// The examples to evaluate on, and the task they belong to.
-std::vector<TextExample> examples_of(const EvaluateSettings& s, TextTask& task) {
-  if (!s.task.dev.empty()) {
+std::vector<TextExample> examples_of(const EvaluateSettings& s, const Wanted& wanted,
+                                     TextTask& task) {
+  if (!wanted.texts) {
     UserTaskOptions options;
     for (std::size_t at = 0; at <= s.task.columns.size() && !s.task.columns.empty();) {
       const std::size_t comma = std::min(s.task.columns.find(',', at), s.task.columns.size());
@@ -40,11 +67,8 @@ std::vector<TextExample> examples_of(const EvaluateSettings& s, TextTask& task) 
     }
     return read_examples(task, s.task.dev, options);
   }
-  const TextSplits splits = load_splits(s.task);
-  if (splits.task.outputs() != task.outputs()) {
-    throw InputError(fmt::format("evaluate: the model has {} outputs, task {} needs {}",
-                                 task.outputs(), splits.task.name, splits.task.outputs()));
-  }
+  const TextSplits& splits = *wanted.texts;
+  check_outputs(task, splits.task);
   task = splits.task;
   if (s.split == "dev") return splits.dev;
   if (s.split == "train") return splits.train;
@@ -54,31 +78,29 @@ std::vector<TextExample> examples_of(const EvaluateSettings& s, TextTask& task) 
 }
 
 /// The same as the model reads them.
-EncodedExamples encoded_examples(const EvaluateSettings& s, const Answering& answering,
-                                 TextTask& task) {
-  if (!is_image_task(s.task)) {
-    const std::vector<TextExample> examples = examples_of(s, task);
+EncodedExamples encoded_examples(const EvaluateSettings& s, const Wanted& wanted,
+                                 const Answering& answering, TextTask& task) {
+  if (!wanted.images) {
+    const std::vector<TextExample> examples = examples_of(s, wanted, task);
     return encode_examples(answering.base.tokenizer(), task.pair, examples,
                            length_limit(answering.base, s.task.max_length));
   }
-  const EncodedTask images = load_encoded(s.task, answering.base);
+  const EncodedTask images = image_task(answering.base, *wanted.images);
   if (s.split != "dev" && s.split != "train") {
     throw ValueError(fmt::format("--split: expected dev or train; got '{}'", s.split));
   }
-  if (images.task.outputs() != task.outputs()) {
-    throw InputError(fmt::format("evaluate: the model has {} outputs, task {} needs {}",
-                                 task.outputs(), images.task.name, images.task.outputs()));
-  }
+  check_outputs(task, images.task);
   task = images.task;
   return s.split == "dev" ? images.dev : images.train;
 }
 
 int evaluate(EvaluateSettings& s) {
   apply_threads(s.threads);
-  const Answering answering(s.model, s.adapter);
-  if (!s.quiet) warn_of_fresh(answering);
+  const Wanted wanted(s.task);
+  const Answering answering(s.model, s.adapter, wanted.task());
   TextTask task = answering.task;
-  const EncodedExamples encoded = encoded_examples(s, answering, task);
+  const EncodedExamples encoded = encoded_examples(s, wanted, answering, task);
+  if (!s.quiet) warn_of_fresh(answering);
   const std::int32_t pad = encoded.pixels.defined() ? 0 : answering.base.tokenizer().pad_id();
   const Tensor<float> outputs = model_outputs(*answering.model, encoded, pad, s.batch);
   const auto metrics = task_metrics(task, outputs, encoded.labels);

@@ -178,10 +178,11 @@ class FinetuneJob : public Experiment {
 int run_one(const Settings& s) {
   const BaseModel base(s.model);
   const EncodedTask task = load_encoded(s.task, base);
-  // Loaded once more by the run; so a folder that is no model is refused before anything is
-  // written.
+  // Loaded once more by the run; so a folder that is no model, and adapters that do not fit it, are
+  // refused before anything is written.
   LoadReport report;
-  base.classifier(task.task, s.finetune.head_seed, &report);
+  const auto model = base.classifier(task.task, s.finetune.head_seed, &report);
+  if (has_adapters(s.finetune)) check_adapters(*model, s.finetune);
   if (!s.quiet && !report.fresh.empty()) {
     std::fprintf(stderr, "fresh, because it is not in the model: %s\n",
                  parts_of(report.fresh).c_str());

@@ -5,6 +5,7 @@
 #include <parsimony/optim.hpp>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -95,6 +96,42 @@ void check(const FinetuneOptions& o) {
 }
 
 bool has_adapters(const FinetuneOptions& o) { return o.method != "full" && o.method != "head"; }
+
+void check_adapters(Model<float>& model, const FinetuneOptions& o) {
+  const AdapterOptions options = adapter_options(o);
+  const AdapterMethod<T>& method = adapter_method<T>(o.method);
+  const auto side = [](const AdapterTarget<T>& t) {
+    const Shape& shape = t.layer->weight.shape();
+    return std::min(shape[0], shape[1]);
+  };
+  const auto targets = adapter_targets<T>(model, o.targets);
+  const AdapterTarget<T>* smallest = nullptr;
+  for (const auto& t : targets) {
+    // An embedding that a method has no form for is left out, if others remain.
+    const bool fits = method.info.embeddings || !t.rows_are_inputs;
+    if (fits && (smallest == nullptr || side(t) < side(*smallest))) smallest = &t;
+  }
+  if (smallest == nullptr) smallest = &targets.front();
+  AdapterSite<T> site;
+  site.weight = smallest->layer->weight.value();
+  site.rows_are_inputs = smallest->rows_are_inputs;
+  site.name = smallest->name;
+  site.widest_in = site.in();
+  site.widest_out = site.out();
+  std::map<std::string, Tensor<T>> shared;
+  site.shared = &shared;
+  try {
+    const index_t h = method.wants_gradient(options);
+    if (h > 0) {
+      const GradientProbe<T> probe(site.weight.shape(), h, Rng(0));
+    } else {
+      method.make(site, options);
+    }
+  } catch (const ValueError& e) {
+    throw ValueError(fmt::format("{}: layer '{}' {}: {}", o.method, site.name,
+                                 site.weight.shape().str(), e.what()));
+  }
+}
 
 AdapterOptions adapter_options(const FinetuneOptions& o) {
   AdapterOptions options = o.adapter;
