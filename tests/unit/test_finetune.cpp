@@ -13,6 +13,7 @@
 #include <map>
 #include <set>
 
+#include "run/interrupt.hpp"
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
 
@@ -57,6 +58,7 @@ struct Outcome {
   std::vector<std::string> extras;
   std::vector<double> losses;
   double parameters = 0;
+  index_t first = -1;  // step that was taken first
 };
 
 /// A language model as pretraining leaves it, without pooler and classifier, that knows the words
@@ -90,17 +92,21 @@ const EncodedTask& pairs() {
   return task;
 }
 
-Outcome tuned(const FinetuneOptions& o, const EncodedTask& task = pairs()) {
+/// Runs into a folder, or goes on with the run that is there; stopped as by Ctrl-C at a step.
+Outcome tuned_in(const std::string& folder, const FinetuneOptions& o, const EncodedTask& task,
+                 bool resume = false, index_t stop_at = -1) {
   Outcome out;
-  const TempFolder folder;
   RunOptions options;
-  options.out = folder.path();
+  options.out = folder;
   options.quiet = true;
+  options.resume = resume;
   run_experiment(OneStage([&](Run& run) {
                    const Record& r = run.stage("finetune", [&](Stage& stage) {
                      const Finetuned f =
                          finetune(stage, base(), task, o, [&](index_t step, auto& m) {
+                           if (out.first < 0) out.first = step;
                            if (step == 0) out.before = values_of(m);
+                           if (step == stop_at) detail::set_interrupt_requested(true);
                          });
                      out.after = values_of(*f.model);
                      out.extras = f.extras;
@@ -110,6 +116,11 @@ Outcome tuned(const FinetuneOptions& o, const EncodedTask& task = pairs()) {
                  }),
                  options);
   return out;
+}
+
+Outcome tuned(const FinetuneOptions& o, const EncodedTask& task = pairs()) {
+  const TempFolder folder;
+  return tuned_in(folder.path(), o, task);
 }
 
 FinetuneOptions short_run(const std::string& method) {
@@ -179,6 +190,34 @@ TEST_CASE("finetune: a seed decides a run, and not the head", "[finetune]") {
   o.head_seed = 1;
   const Outcome third = tuned(o);
   CHECK_FALSE(same_bits(third.before.at("classifier.weight"), one.before.at("classifier.weight")));
+}
+
+TEST_CASE("finetune: stopped and resumed, every method ends with the same bits", "[finetune]") {
+  std::vector<std::pair<std::string, std::string>> methods = {{"deep-lora", "compressed"},
+                                                              {"deep-lora", "full"}};
+  for (const std::string& method : adapter_methods()) methods.emplace_back(method, "");
+  for (const char* plain : {"full", "head"}) methods.emplace_back(plain, "");
+  for (const auto& [method, form] : methods) {
+    CAPTURE(method, form);
+    FinetuneOptions o = short_run(method);
+    if (!form.empty()) o.adapter.set("form", form);
+    if (has_adapters(o)) o.adapter.set("rank", index_t{4});
+    o.steps = 5;
+    o.warmup = 2;
+    const Outcome whole = tuned(o);
+    const TempFolder folder;
+    CHECK_THROWS_AS(tuned_in(folder.path(), o, pairs(), false, 2), Interrupted);
+    detail::set_interrupt_requested(false);
+    const Outcome resumed = tuned_in(folder.path(), o, pairs(), true);
+    CHECK(resumed.first > 0);
+    CHECK(resumed.losses == whole.losses);
+    CHECK(resumed.losses.size() == 5);
+    REQUIRE(resumed.after.size() == whole.after.size());
+    for (const auto& [name, value] : resumed.after) {
+      INFO(name);
+      CHECK(same_bits(value, whole.after.at(name)));
+    }
+  }
 }
 
 TEST_CASE("finetune: samples with and without replacement", "[finetune]") {
@@ -285,7 +324,7 @@ TEST_CASE("finetune: models that are not there", "[finetune]") {
   CHECK_THROWS_WITH(BaseModel(folder / "model.safetensors"), contains("name the folder"));
   // More tokens than the embedding has rows.
   BertConfig config = BertConfig::sized("tiny", 4);
-  save_bert_config(config, folder / "config.json");
+  save_bert_config(config, folder / "config.json", BertHead::none);
   write_raw(folder / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
   CHECK_THROWS_WITH(BaseModel(folder.path()),
                     contains("vocab.txt has 5 tokens") && contains("vocab_size is 4"));
