@@ -77,6 +77,7 @@ int run_generate(GenerateSettings& s) {
   const std::string prompt = s.input.empty() ? s.prompt : read_text(s.input);
   const LanguageModel model =
       load_language_model(s.model.model, s.model.adapter, s.model.tokenizer);
+  model.decoder->prepare_generation();
   const Tokenizer& tokenizer = *model.tokenizer;
   o.vocabulary = tokenizer.size();
   std::vector<std::int32_t> ids;

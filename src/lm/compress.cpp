@@ -79,13 +79,7 @@ class Compressor {
     if (layers_.empty()) {
       throw InputError("compress: the model has no linear layers of attention or MLP");
     }
-    for (const auto& l : layers_) {
-      if (l.layer->factored()) {
-        throw InputError(
-            fmt::format("compress: the model is compressed already: '{}' is a pair of rank {}",
-                        l.name, l.layer->rank()));
-      }
-    }
+    require_dense(layers_);
     report_.method = o.method;
     report_.ratio = o.ratio;
     report_.allocation =
@@ -341,6 +335,16 @@ void Compressor::recover() {
 }
 
 }  // namespace
+
+void require_dense(const std::vector<CompressibleLayer<float>>& layers) {
+  for (const auto& l : layers) {
+    if (l.layer->factored()) {
+      throw InputError(
+          fmt::format("compress: the model is compressed already: '{}' is a pair of rank {}",
+                      l.name, l.layer->rank()));
+    }
+  }
+}
 
 double uniform_share(const std::vector<CompressibleLayer<float>>& layers,
                      const std::vector<std::string>& dense, double ratio) {
