@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,7 +73,8 @@ struct CompressionSource {
 struct CompressOptions {
   std::string method = "bolaco";
   double ratio = 0.5;
-  /// "bayes" or "uniform"; "": bayes for bolaco, uniform for the others.
+  /// "bayes", "uniform", or "random" (as many random trials, the control of bayes); "": bayes for
+  /// bolaco, uniform for the others.
   std::string allocation;
   /// Groups that stay dense (factored.hpp), "v" by default; PC-LoRA compresses all.
   std::vector<std::string> dense = {"v"};
@@ -107,8 +109,9 @@ struct CompressionReport {
   std::vector<CompressedLayer> layers;
   index_t parameters_before = 0, parameters_after = 0;  // of the model
   CompressionScore before, after;                       // on the test part
+  std::optional<CompressionScore> unrecovered;          // what recovery began with
   std::vector<std::pair<std::string, double>> scores_before, scores_after;
-  /// Bayesian optimisation: groups, and what was evaluated; value is perplexity + kl_weight · KL.
+  /// A search: groups, and what was evaluated; value is perplexity + kl_weight · KL.
   std::vector<std::string> groups;
   std::vector<Evaluation> history;
   index_t calibration_sequences = 0, calibration_tokens = 0;

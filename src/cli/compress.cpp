@@ -94,6 +94,9 @@ std::string table(const CompressionReport& r, const std::string& measure) {
   };
   row("loss", r.before.loss, r.after.loss);
   if (!measure.empty()) row(measure, std::exp(r.before.loss), std::exp(r.after.loss));
+  if (r.unrecovered) {
+    out += fmt::format("{:<22}{:>12}{:>12.4f}\n", "loss before recovery", "", r.unrecovered->loss);
+  }
   row("KL from the original", r.before.divergence, r.after.divergence);
   for (std::size_t i = 0; i < r.scores_before.size() && i < r.scores_after.size(); ++i) {
     row(r.scores_before[i].first, r.scores_before[i].second, r.scores_after[i].second);
@@ -299,8 +302,9 @@ Command compress_command() {
        &s->source.windows},
       {"--group", "N", "bolaco: sequences a group of the pooled covariance (32)", &o.group},
       {"--dense", "LIST", "groups left dense: qk, v, o, gate, up, down, or none (v)", &s->dense},
-      {"--allocation", "A", "bayes (bolaco's default) or uniform (the others')", &o.allocation},
-      {"--evaluations", "N", "of the Bayesian optimisation (50)", &o.evaluations},
+      {"--allocation", "A", "bayes (bolaco's default), uniform (the others') or random",
+       &o.allocation},
+      {"--evaluations", "N", "of the search (50)", &o.evaluations},
       {"--kl-weight", "X", "of the KL divergence beside the perplexity (1e-3)", &o.kl_weight},
       {"--multiple", "N", "ranks are multiples of N (1)", &o.multiple},
       {"--recover", "N", "updates of LoRA on the pairs afterwards, merged into them (0)",

@@ -117,6 +117,7 @@ std::string report_json(const CompressionReport& r) {
                {"parameters_after", r.parameters_after},
                {"before", of_score(r.before)},
                {"after", of_score(r.after)}};
+  if (r.unrecovered) json["unrecovered"] = of_score(*r.unrecovered);
   if (!r.allocation.empty()) json["allocation"] = r.allocation;
   for (const auto& [name, value] : r.scores_before) json["before"][name] = value;
   for (const auto& [name, value] : r.scores_after) json["after"][name] = value;
