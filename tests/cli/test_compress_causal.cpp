@@ -83,7 +83,7 @@ void append(std::string& bytes, Number value) {
 }
 
 /// A llama2.c model of random weights and its vocabulary of bytes.
-void write_llama2c(const std::string& folder) {
+void write_llama2c(const std::string& folder, const std::string& name) {
   constexpr std::int32_t dim = 16, hidden = 24, layers = 2, heads = 2, keys = 1, words = 262,
                          window = 48;
   std::string model;
@@ -99,7 +99,7 @@ void write_llama2c(const std::string& folder) {
   normal(layers * 3 * dim * hidden, 0.3);
   normal(dim, 0.1, 1);
   normal(window * dim / heads, 0);  // the tables of positions
-  write_raw(folder + "/small.bin", model);
+  write_raw(folder + "/" + name, model);
   std::string pieces;
   append(pieces, std::int32_t{8});
   const auto piece = [&](const std::string& bytes) {
@@ -179,7 +179,7 @@ TEST_CASE("compress: recovery trains next tokens") {
 
 TEST_CASE("compress: a llama2.c file becomes a folder with its vocabulary") {
   const TempFolder out;
-  write_llama2c(out.path());
+  write_llama2c(out.path(), "small.bin");
   const auto with = [&](const std::string& model, const std::vector<std::string>& more = {}) {
     return compress(model, out / "small", more);
   };
@@ -260,4 +260,28 @@ TEST_CASE("compress: what is refused of decoders") {
       {"compress", "--tokenizer", out / "short.txt", "--calibration", f.text, "--out", out / "x"},
       "--tokenizer");
   CHECK_FALSE(fs::exists(out / "x"));
+}
+
+TEST_CASE("run bolaco: on a model and texts of the data folder's names") {
+  const TempFolder out;
+  for (const char* folder : {"data/stories260k", "data/text"}) fs::create_directories(out / folder);
+  write_llama2c(out / "data/stories260k", "stories260K.bin");
+  write_raw(out / "data/text/tinystories-sample.txt", sentences(60));
+  std::string captions;
+  for (int i = 0; i < 60; ++i) captions += sentences(i % 3 + 1) + "\n";
+  write_raw(out / "data/text/flickr8k-captions.txt", captions);
+  done({"run", "bolaco", "--preset", "smoke", "--set", "length=32", "--data", out / "data", "--out",
+        out / "runs", "--quiet"});
+  for (const json& claim : json::parse(read_file(out / "runs/bolaco/claims.json"))) {
+    CHECK(claim["verdict"] == "not run");
+    CHECK_THAT(claim["measured"].get<std::string>(), contains("preset smoke"));
+  }
+  for (const char* figure : {"perplexity", "allocation", "search"}) {
+    CHECK(fs::exists(out / ("runs/bolaco/" + std::string(figure) + ".csv")));
+  }
+  CHECK_THAT(done({"generate", "--model", out / "runs/bolaco/own", "--max-tokens", "3"}).err,
+             contains("tokens"));
+  refused({"run", "bolaco", "--preset", "smoke", "--set", "ratios=0.8,0.5", "--data", out / "data",
+           "--out", out / "runs"},
+          "ascending numbers in (0, 1)");
 }
