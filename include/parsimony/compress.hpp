@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,8 +61,9 @@ class CompressionData {
 
 /// Where the data come from: text files, or a task for a model with a classification head.
 struct CompressionSource {
-  std::string model;                     // a folder; "": the model that is shipped
+  std::string model;                     // a folder, or a llama2.c .bin; "": the shipped model
   std::string adapter;                   // an adapter folder to merge first, or ""
+  std::string tokenizer;                 // a decoder's, where it has none beside it, or ""
   std::vector<std::string> calibration;  // text files
   index_t sequences = 256;               // most for the moments, or for training
   index_t windows = 64;                  // most for allocation, and for the test
@@ -71,7 +73,8 @@ struct CompressionSource {
 struct CompressOptions {
   std::string method = "bolaco";
   double ratio = 0.5;
-  /// "bayes" or "uniform"; "": bayes for bolaco, uniform for the others.
+  /// "bayes", "uniform", or "random" (as many random trials, the control of bayes); "": bayes for
+  /// bolaco, uniform for the others.
   std::string allocation;
   /// Groups that stay dense (factored.hpp), "v" by default; PC-LoRA compresses all.
   std::vector<std::string> dense = {"v"};
@@ -106,8 +109,9 @@ struct CompressionReport {
   std::vector<CompressedLayer> layers;
   index_t parameters_before = 0, parameters_after = 0;  // of the model
   CompressionScore before, after;                       // on the test part
+  std::optional<CompressionScore> unrecovered;          // what recovery began with
   std::vector<std::pair<std::string, double>> scores_before, scores_after;
-  /// Bayesian optimisation: groups, and what was evaluated; value is perplexity + kl_weight · KL.
+  /// A search: groups, and what was evaluated; value is perplexity + kl_weight · KL.
   std::vector<std::string> groups;
   std::vector<Evaluation> history;
   index_t calibration_sequences = 0, calibration_tokens = 0;
@@ -169,11 +173,13 @@ Compressed compress_pc_lora(Stage& stage, const CompressionData& data,
                             const PcLoraOptions& options);
 void check(const PcLoraOptions& options);
 
-/// A model with a masked-language-model or next-token head, on text files.
-/// @throws InputError naming the file; if there is too little text.
+/// A language model on text files: a BERT on masked tokens, a GPT-2 or LLaMA on each next one.
+/// @throws InputError naming the file; if there is too little text, the model has no such head or
+/// is of another family; ValueError on a length that the model does not have.
 std::unique_ptr<CompressionData> text_compression(const CompressionSource& source);
 
-/// A BERT with a trained classification head, on a task. @throws InputError if it has none.
+/// A model of texts with a trained classification head, on a task. @throws InputError if it has
+/// none.
 std::unique_ptr<CompressionData> task_compression(const CompressionSource& source,
                                                   const TextSplits& splits, index_t max_length);
 

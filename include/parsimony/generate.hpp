@@ -16,7 +16,13 @@ namespace parsimony {
 struct LanguageModel {
   std::unique_ptr<Decoder<float>> decoder;
   std::unique_ptr<Tokenizer> tokenizer;
+  std::string folder;  // of Hugging Face's form; "" for a file of llama2.c's
 };
+
+/// Whether load_language_model() is for this model: a .bin, a folder with one and no config.json,
+/// or a folder whose model_type is gpt2 or llama. @throws InputError on a config.json that cannot
+/// be read, or several .bin files.
+bool names_decoder(const std::string& model);
 
 /// Reads a model folder (or a pretraining run's, whose model/ is taken); or a llama2.c .bin, or a
 /// folder with one and no config.json, whose vocabulary is tokenizer.bin or tokN.bin beside it for

@@ -34,6 +34,12 @@ PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<
 PackedCorpus pack_text(const Tokenizer& tokenizer, const std::vector<std::string>& files,
                        index_t length);
 
+/// The windows that perplexity() scores: each text as it stands, cut, with the token of the
+/// beginning before every window if the family begins with it; a rest that fills no window is left
+/// out. No type ids. @throws as pack_corpus.
+PackedCorpus pack_windows(const Tokenizer& tokenizer, const std::vector<std::string>& files,
+                          index_t length);
+
 /// A batch with the places that are to be predicted and what stood there.
 struct MaskedBatch {
   TokenBatch tokens;

@@ -94,6 +94,9 @@ std::string table(const CompressionReport& r, const std::string& measure) {
   };
   row("loss", r.before.loss, r.after.loss);
   if (!measure.empty()) row(measure, std::exp(r.before.loss), std::exp(r.after.loss));
+  if (r.unrecovered) {
+    out += fmt::format("{:<22}{:>12}{:>12.4f}\n", "loss before recovery", "", r.unrecovered->loss);
+  }
   row("KL from the original", r.before.divergence, r.after.divergence);
   for (std::size_t i = 0; i < r.scores_before.size() && i < r.scores_after.size(); ++i) {
     row(r.scores_before[i].first, r.scores_before[i].second, r.scores_after[i].second);
@@ -168,6 +171,7 @@ std::unique_ptr<CompressionData> data_of(Settings& s) {
   if (task && !s.source.calibration.empty()) {
     throw ValueError("expected --calibration FILES or a task (--task, --train), not both");
   }
+  if (task && !s.source.tokenizer.empty()) throw ValueError("--tokenizer: expected text with it");
   if (task) return task_compression(s.source, load_splits(s.task), s.task.max_length);
   if (s.source.calibration.empty()) {
     throw ValueError("expected --calibration FILES (plain text), or --task NAME for a classifier");
@@ -182,7 +186,9 @@ std::string output_folder(const Settings& s) {
   const fs::path out = fs::absolute(s.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   std::error_code error;
-  for (const fs::path& model : {fs::path(s.source.model), fs::path(s.source.model) / "model"}) {
+  const fs::path given(s.source.model);
+  const fs::path own = fs::is_regular_file(given) ? fs::absolute(given).parent_path() : given;
+  for (const fs::path& model : {own, own / "model"}) {
     if (!s.source.model.empty() && fs::equivalent(folder, model, error)) {
       throw ValueError("--out: expected another folder than --model's");
     }
@@ -270,19 +276,22 @@ Command compress_command() {
       "are the baselines, with uniform shares. pc-lora trains: the weights decay to nothing while "
       "pairs take over, taught by the model as it was; it can be stopped, even by kill -9, and "
       "goes "
-      "on with --resume. A model with a language-model head needs text (--calibration), a "
-      "classifier "
-      "its task (--task, or --train and --dev). OUT/compression.json has ranks and losses.";
+      "on with --resume. A language model needs text (--calibration): a BERT's loss is "
+      "that of masked tokens, a GPT-2's or LLaMA's that of each next one. A classifier needs its "
+      "task (--task, or --train and --dev). OUT/compression.json has ranks and losses.";
   c.examples = {
       "parsimony compress --ratio 0.5 --calibration books.txt --out small",
       "parsimony compress --method svd --ratio 0.5 --calibration books.txt --out small-svd",
+      "parsimony compress --model stories260k --calibration stories.txt --recover 100 --out small",
       "parsimony compress --method pc-lora --ratio 0.1 --model runs/sst2/model --task sst2 --out "
       "small-sst2",
       "parsimony evaluate --model small-sst2 --task sst2"};
   c.options = {
       {"--method", "M", "bolaco (default), svd, asvd or pc-lora", &o.method},
       {"--ratio", "R", "share of the weights kept, in (0, 1) (0.5)", &o.ratio},
-      {"--model", "DIR", "model folder (the shipped tiny-en)", &s->source.model},
+      {"--model", "DIR", "model folder, or a llama2.c .bin (the shipped tiny-en)",
+       &s->source.model},
+      {"--tokenizer", "PATH", "of a GPT-2 or LLaMA that has none beside it", &s->source.tokenizer},
       {"--adapter", "DIR", "adapter folder that is merged first, for a task", &s->source.adapter},
       {"--out", "DIR", "folder of the compressed model", &s->out, true},
       {"--calibration", "FILE", "text files (UTF-8): calibration, allocation and test share none",
@@ -293,8 +302,9 @@ Command compress_command() {
        &s->source.windows},
       {"--group", "N", "bolaco: sequences a group of the pooled covariance (32)", &o.group},
       {"--dense", "LIST", "groups left dense: qk, v, o, gate, up, down, or none (v)", &s->dense},
-      {"--allocation", "A", "bayes (bolaco's default) or uniform (the others')", &o.allocation},
-      {"--evaluations", "N", "of the Bayesian optimisation (50)", &o.evaluations},
+      {"--allocation", "A", "bayes (bolaco's default), uniform (the others') or random",
+       &o.allocation},
+      {"--evaluations", "N", "of the search (50)", &o.evaluations},
       {"--kl-weight", "X", "of the KL divergence beside the perplexity (1e-3)", &o.kl_weight},
       {"--multiple", "N", "ranks are multiples of N (1)", &o.multiple},
       {"--recover", "N", "updates of LoRA on the pairs afterwards, merged into them (0)",

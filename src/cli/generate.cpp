@@ -86,6 +86,7 @@ int run_generate(GenerateSettings& s) {
   o.cache = !s.no_cache;
   const std::string prompt = s.input.empty() ? s.prompt : read_text(s.input);
   const LanguageModel model = load(s.model);
+  model.decoder->prepare_generation();
   const Tokenizer& tokenizer = *model.tokenizer;
   o.vocabulary = tokenizer.size();
   std::vector<std::int32_t> ids;

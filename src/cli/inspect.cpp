@@ -239,6 +239,7 @@ Json inspect_model(const Settings& s, const std::string& folder, SafetensorsSumm
   file = summarize_safetensors(weights);
   Json json = {{"kind", "model"},
                {"folder", folder},
+               {"type", c.type},
                {"layers", c.num_hidden_layers},
                {"hidden_size", c.hidden_size},
                {"heads", c.num_attention_heads},
@@ -289,9 +290,12 @@ void print_adapter(const Json& json) {
 }
 
 void print_model(const Json& json) {
-  fmt::print("model       BERT, {} layers x {}, {} heads, {} inner\n",
-             json["layers"].get<index_t>(), json["hidden_size"].get<index_t>(),
-             json["heads"].get<index_t>(), json["intermediate_size"].get<index_t>());
+  static const std::map<std::string, std::string> families = {
+      {"bert", "BERT"}, {"gpt2", "GPT-2"}, {"llama", "LLaMA"}, {"vit", "ViT"}};
+  fmt::print("model       {}, {} layers x {}, {} heads, {} inner\n",
+             families.at(json["type"].get<std::string>()), json["layers"].get<index_t>(),
+             json["hidden_size"].get<index_t>(), json["heads"].get<index_t>(),
+             json["intermediate_size"].get<index_t>());
   fmt::print("vocabulary  {} rows", json["vocabulary"].get<index_t>());
   if (json.contains("tokens")) {
     fmt::print(", {} tokens, {}", json["tokens"].get<index_t>(),

@@ -79,13 +79,7 @@ class Compressor {
     if (layers_.empty()) {
       throw InputError("compress: the model has no linear layers of attention or MLP");
     }
-    for (const auto& l : layers_) {
-      if (l.layer->factored()) {
-        throw InputError(
-            fmt::format("compress: the model is compressed already: '{}' is a pair of rank {}",
-                        l.name, l.layer->rank()));
-      }
-    }
+    require_dense(layers_);
     report_.method = o.method;
     report_.ratio = o.ratio;
     report_.allocation =
@@ -111,9 +105,12 @@ class Compressor {
     report_.scores_before = data_.scores(*original);
     std::vector<double> shares(groups.names.size(), uniform);
     report_.groups = groups.names;
-    if (report_.allocation == "bayes") shares = allocate(groups, uniform, *original);
+    if (report_.allocation != "uniform") shares = allocate(groups, uniform, *original);
     apply(groups, shares);
-    if (o_.recover_steps > 0) recover();
+    if (o_.recover_steps > 0) {
+      report_.unrecovered = test(*model_);
+      recover();
+    }
     report_.after = test(*model_);
     report_.scores_after = data_.scores(*model_);
     report_.parameters_after = count(*model_);
@@ -245,21 +242,23 @@ class Compressor {
     if (rest > 0 && rest < groups.total() && problem.feasible(second)) {
       problem.start.push_back(second);
     }
+    index_t done = 0;
+    double best = std::numeric_limits<double>::infinity();
     problem.value = [&](const std::vector<double>& shares) {
       apply(groups, shares);
       const CompressionScore s = scorer(*model_);
-      return std::exp(s.loss) + o_.kl_weight * s.divergence;
+      const double value = std::exp(s.loss) + o_.kl_weight * s.divergence;
+      best = std::min(best, value);
+      say(fmt::format("allocation {}/{}: {:.4f}, best {:.4f}", ++done, o_.evaluations, value,
+                      best));
+      return value;
     };
     BayesOptions bayes;
     bayes.evaluations = o_.evaluations;
-    index_t done = 0;
-    double best = std::numeric_limits<double>::infinity();
-    const BayesResult found =
-        bayes_minimize(problem, bayes, Rng(o_.seed).split("allocation"), [&](const Evaluation& e) {
-          best = std::min(best, e.value);
-          say(fmt::format("allocation {}/{}: {:.4f}, best {:.4f}", ++done, o_.evaluations, e.value,
-                          best));
-        });
+    const Rng rng = Rng(o_.seed).split("allocation");
+    const BayesResult found = report_.allocation == "random"
+                                  ? random_minimize(problem, o_.evaluations, rng)
+                                  : bayes_minimize(problem, bayes, rng);
     report_.history = found.history;
     return found.result().point;
   }
@@ -342,6 +341,16 @@ void Compressor::recover() {
 
 }  // namespace
 
+void require_dense(const std::vector<CompressibleLayer<float>>& layers) {
+  for (const auto& l : layers) {
+    if (l.layer->factored()) {
+      throw InputError(
+          fmt::format("compress: the model is compressed already: '{}' is a pair of rank {}",
+                      l.name, l.layer->rank()));
+    }
+  }
+}
+
 double uniform_share(const std::vector<CompressibleLayer<float>>& layers,
                      const std::vector<std::string>& dense, double ratio) {
   const Groups groups(layers, dense);
@@ -374,8 +383,9 @@ void check(const CompressOptions& o) {
   need(o.method == "bolaco" || o.method == "svd" || o.method == "asvd",
        fmt::format("a method bolaco, svd, asvd or pc-lora; got '{}'", o.method));
   need(o.ratio > 0 && o.ratio < 1, fmt::format("a ratio in (0, 1); got {}", o.ratio));
-  need(o.allocation.empty() || o.allocation == "bayes" || o.allocation == "uniform",
-       fmt::format("an allocation bayes or uniform; got '{}'", o.allocation));
+  need(o.allocation.empty() || o.allocation == "bayes" || o.allocation == "uniform" ||
+           o.allocation == "random",
+       fmt::format("an allocation bayes, uniform or random; got '{}'", o.allocation));
   need(o.multiple >= 1 && o.group >= 1 && o.evaluations >= 1,
        "a multiple, a group and evaluations of at least 1");
   need(o.kl_weight >= 0,

@@ -1,4 +1,5 @@
-// A BERT and its data, as the compressors want them: masked text, or a task.
+// A BERT and masked text, and a classifier of any family and its task, as the compressors want
+// them.
 #include <parsimony/adapter.hpp>
 #include <parsimony/batching.hpp>
 #include <parsimony/bert.hpp>
@@ -15,6 +16,8 @@
 
 #include <fmt/format.h>
 
+#include "lm/compress_text.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -27,7 +30,14 @@ bool starts_with(const std::string& text, const std::string& start) {
   return text.compare(0, start.size(), start) == 0;
 }
 
-const Bert<T>& as_bert(const Module<T>& model) { return dynamic_cast<const Bert<T>&>(model); }
+const Model<T>& as_classifier(const Module<T>& model) {
+  return dynamic_cast<const Model<T>&>(model);
+}
+
+/// BERT's classifier, or a decoder's.
+bool is_classifier(const std::string& parameter) {
+  return starts_with(parameter, "classifier.") || starts_with(parameter, "score.");
+}
 
 /// What the folder has beside the compressed model: the heads of other kinds, the vocabulary, the
 /// task.
@@ -54,21 +64,16 @@ void save_with_rest(const BaseModel& base, Bert<T>& model, const std::string& fo
   }
   save_safetensors(weights, tensors);
   base.tokenizer().save(folder);
-  for (const char* file : {"task.json", "special_tokens_map.json", "tokenizer.json"}) {
-    const fs::path from = fs::path(base.folder()) / file;
-    if (fs::exists(from)) {
-      write_file_atomically((fs::path(folder) / file).string(), read_file(from.string()));
-    }
-  }
+  copy_files({"task.json", "special_tokens_map.json", "tokenizer.json"}, base.folder(), folder);
 }
 
 void require_folder(const BaseModel& base) {
-  if (base.config().type != "bert") {
-    throw InputError(fmt::format("compress: expected a BERT; '{}' is of model type {}", base.name(),
-                                 base.config().type));
-  }
   if (base.folder().empty()) {
     throw InputError("compress: expected a trained model; scratch:SIZE has fresh weights");
+  }
+  if (base.config().type == "vit") {
+    throw InputError(fmt::format("compress: expected a model of texts; '{}' is of model type {}",
+                                 base.name(), base.config().type));
   }
 }
 
@@ -90,24 +95,24 @@ class MaskedText : public CompressionData {
           "cannot say how good it is; name the task of its classifier with --task",
           base_.name()));
     }
-    pack(source);
-    split(source);
+    text_ = TextParts(source, base_.config().max_position_embeddings, remarks, [&](index_t length) {
+      return pack_corpus(words_of(base_), source.calibration, length);
+    });
   }
 
   std::unique_ptr<Module<T>> load() const override {
     return load_bert<T>(base_.folder(), BertHead::masked_lm, Rng(0));
   }
-  index_t size(Part part) const override { return static_cast<index_t>(rows(part).size()); }
+  index_t size(Part part) const override { return text_.size(part); }
   CompressionBatch batch(Part part, const std::vector<index_t>& sequences,
                          const Rng& rng) const override {
-    std::vector<index_t> at;
-    for (const index_t s : sequences) at.push_back(rows(part).at(static_cast<std::size_t>(s)));
     constexpr double masked = 0.15;
-    const MaskedBatch m = mask_sequences(corpus_, at, words_of(base_), masked, rng);
+    const MaskedBatch m =
+        mask_sequences(text_.corpus(), text_.rows(part, sequences), words_of(base_), masked, rng);
     CompressionBatch out;
     out.classes = m.labels;
     out.outputs = [m](const Module<T>& model, Pass& pass) {
-      return as_bert(model).masked_logits(m.tokens, m.places, pass);
+      return dynamic_cast<const Bert<T>&>(model).masked_logits(m.tokens, m.places, pass);
     };
     return out;
   }
@@ -119,63 +124,8 @@ class MaskedText : public CompressionData {
   std::vector<std::pair<std::string, double>> scores(const Module<T>&) const override { return {}; }
 
  private:
-  /// Sequences are made shorter where the text is.
-  void pack(const CompressionSource& source) {
-    constexpr index_t least = 16;
-    constexpr index_t wanted = 3;
-    const index_t longest = base_.config().max_position_embeddings;
-    if (source.length < least || source.length > longest) {
-      throw ValueError(fmt::format("--length: expected {}..{}, the model's position table; got {}",
-                                   least, longest, source.length));
-    }
-    for (index_t length = source.length;; length /= 2) {
-      try {
-        corpus_ = pack_corpus(words_of(base_), source.calibration, length);
-      } catch (const InputError&) {
-        if (length / 2 < least) throw;
-        continue;
-      }
-      if (corpus_.size() >= wanted) {
-        if (length < source.length) {
-          remarks.push_back(
-              fmt::format("calibration: little text; sequences of {} tokens instead of {}", length,
-                          source.length));
-        }
-        return;
-      }
-      if (length / 2 < least) {
-        throw InputError(
-            fmt::format("calibration: expected text for at least {} sequences of {} tokens; got {}",
-                        wanted, length, corpus_.size()));
-      }
-    }
-  }
-  /// Every part gets sequences from all over the text.
-  void split(const CompressionSource& source) {
-    const index_t n = corpus_.size();
-    const index_t held = std::max<index_t>(1, std::min(source.windows, n / 4));
-    const std::vector<index_t> order = Rng(0).split("parts").permutation(n);
-    for (index_t i = 0; i < n; ++i) {
-      const index_t row = order[static_cast<std::size_t>(i)];
-      if (i < held) {
-        test_.push_back(row);
-      } else if (i < 2 * held) {
-        allocation_.push_back(row);
-      } else if (static_cast<index_t>(calibration_.size()) < source.sequences) {
-        calibration_.push_back(row);
-      }
-    }
-    for (auto* part : {&test_, &allocation_, &calibration_}) std::sort(part->begin(), part->end());
-  }
-  const std::vector<index_t>& rows(Part part) const {
-    return part == Part::calibration  ? calibration_
-           : part == Part::allocation ? allocation_
-                                      : test_;
-  }
-
   BaseModel base_;
-  PackedCorpus corpus_;
-  std::vector<index_t> calibration_, allocation_, test_;
+  TextParts text_;
 };
 
 // --- A task -------------------------------------------------------------------------------------
@@ -207,8 +157,7 @@ class Classification : public CompressionData {
   std::unique_ptr<Module<T>> load() const override {
     LoadReport report;
     auto model = base_.classifier(task_, 0, &report);
-    bool fresh = std::find(report.fresh.begin(), report.fresh.end(), "classifier.weight") !=
-                 report.fresh.end();
+    bool fresh = std::any_of(report.fresh.begin(), report.fresh.end(), is_classifier);
     if (!adapter_.empty()) {
       load_adapters<T>(*model, adapter_);
       merge_adapters<T>(*model);
@@ -243,23 +192,25 @@ class Classification : public CompressionData {
     }
     const TokenBatch tokens{b.ids, b.type_ids, b.mask};
     out.outputs = [tokens](const Module<T>& model, Pass& pass) {
-      return as_bert(model).logits(tokens, pass);
+      return as_classifier(model).logits(tokens, pass);
     };
     return out;
   }
   void save(Module<T>& model, const std::string& folder) const override {
-    save_with_rest(base_, dynamic_cast<Bert<T>&>(model), folder);
+    if (auto* decoder = dynamic_cast<Decoder<T>*>(&model)) {
+      save_decoder(*decoder, base_.tokenizer(), base_.folder(), folder);
+    } else {
+      save_with_rest(base_, dynamic_cast<Bert<T>&>(model), folder);
+    }
     const fs::path task = fs::path(adapter_) / "task.json";
     if (!adapter_.empty() && fs::exists(task)) {
       write_file_atomically((fs::path(folder) / "task.json").string(), read_file(task.string()));
     }
   }
-  bool trains(const std::string& parameter) const override {
-    return starts_with(parameter, "classifier.");
-  }
+  bool trains(const std::string& parameter) const override { return is_classifier(parameter); }
   std::string measure() const override { return ""; }
   std::vector<std::pair<std::string, double>> scores(const Module<T>& model) const override {
-    return task_metrics(task_, model_outputs(as_bert(model), test_, pad_id_), test_.labels);
+    return task_metrics(task_, model_outputs(as_classifier(model), test_, pad_id_), test_.labels);
   }
 
  private:
@@ -277,8 +228,7 @@ class Classification : public CompressionData {
 
 }  // namespace
 
-std::unique_ptr<CompressionData> text_compression(const CompressionSource& source) {
-  if (source.calibration.empty()) throw ValueError("compress: expected text files to calibrate on");
+std::unique_ptr<CompressionData> masked_text(const CompressionSource& source) {
   return std::make_unique<MaskedText>(source);
 }
 

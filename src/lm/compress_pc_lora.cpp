@@ -129,6 +129,7 @@ Compressed compress_pc_lora(Stage& stage, const CompressionData& data, const PcL
   if (layers.empty()) {
     throw InputError("pc-lora: the model has no linear layers of attention or MLP");
   }
+  require_dense(layers);
   const index_t before = count(student);
   attach_pc_lora(student, ranks_of(layers, o), rng.split("adapters"));
   for (auto& [name, var] : student.named_parameters()) {

@@ -38,21 +38,27 @@ Json of_score(const CompressionScore& s) {
 
 Scorer::Scorer(const CompressionData& data, CompressionData::Part part,
                const Module<float>* original)
-    : sequences_(data.size(part)) {
+    : sequences_(data.size(part)), model_(original) {
   constexpr index_t at_once = 8;
+  constexpr index_t most_kept = index_t{1} << 27;  // numbers
+  index_t kept = 0;
   const Rng rng = Rng(0).split("masks");
   for (index_t first = 0; first < sequences_; first += at_once) {
     const index_t last = std::min(sequences_, first + at_once);
     batches_.push_back(
         data.batch(part, range(first, last), rng.split(static_cast<std::uint64_t>(first))));
-    if (original == nullptr) continue;
+    if (original == nullptr || kept > most_kept) continue;
     const NoGrad no_grad;
     original_.push_back(log_probabilities(batches_.back(), *original));
+    kept += original_.back().size();
   }
 }
 
 CompressionScore Scorer::operator()(const Module<float>& model) const {
   const NoGrad no_grad;
+  const auto original = [&](std::size_t b) {
+    return b < original_.size() ? original_[b] : log_probabilities(batches_[b], *model_);
+  };
   double loss = 0;
   double divergence = 0;
   index_t rows = 0;
@@ -64,16 +70,16 @@ CompressionScore Scorer::operator()(const Module<float>& model) const {
     if (batch.values.defined()) {
       const Tensor<float> error = sub(found, batch.values);
       loss += 0.5 * dot(error, error);
-      if (original_.empty()) continue;
-      const Tensor<float> change = sub(found, original_[b]);
+      if (model_ == nullptr) continue;
+      const Tensor<float> change = sub(found, original(b));
       divergence += 0.5 * dot(change, change);
       continue;
     }
     for (index_t i = 0; i < batch.classes.size(); ++i) {
       loss -= static_cast<double>(found.data()[i * width + batch.classes.data()[i]]);
     }
-    if (original_.empty()) continue;
-    divergence += dot(exp(Var<float>(found)).value(), sub(found, original_[b]));
+    if (model_ == nullptr) continue;
+    divergence += dot(exp(Var<float>(found)).value(), sub(found, original(b)));
   }
   if (rows == 0) throw InputError("compress: there is nothing to measure the model on");
   return {loss / static_cast<double>(rows),
@@ -111,6 +117,7 @@ std::string report_json(const CompressionReport& r) {
                {"parameters_after", r.parameters_after},
                {"before", of_score(r.before)},
                {"after", of_score(r.after)}};
+  if (r.unrecovered) json["unrecovered"] = of_score(*r.unrecovered);
   if (!r.allocation.empty()) json["allocation"] = r.allocation;
   for (const auto& [name, value] : r.scores_before) json["before"][name] = value;
   for (const auto& [name, value] : r.scores_after) json["after"][name] = value;

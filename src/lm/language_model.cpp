@@ -58,24 +58,45 @@ LanguageModel load_bin(const std::string& path, const std::string& tokenizer) {
   return out;
 }
 
-}  // namespace
+/// Where a model is: a file of llama2.c's, or a folder of Hugging Face's form.
+struct Source {
+  std::string bin, folder;
+};
 
-LanguageModel load_language_model(const std::string& model, const std::string& adapter,
-                                  const std::string& tokenizer) {
-  LanguageModel out;
+Source source_of(const std::string& model) {
   fs::path path(model);
-  if (!fs::exists(path)) {
-    throw InputError(fmt::format("'{}': expected a model folder, or a llama2.c .bin file", model));
-  }
   // A pretraining run keeps its model in model/, beside a config.json of its own.
   if (!fs::exists(path / "model.safetensors") && fs::exists(path / "model" / "model.safetensors")) {
     path /= "model";
   }
   std::string bin = fs::is_directory(path) ? "" : path.string();
   if (bin.empty() && !fs::exists(path / "config.json")) bin = llama2c_in(path.string());
-  if (!bin.empty()) {
-    out = load_bin(bin, tokenizer);
+  return {bin, bin.empty() ? path.string() : ""};
+}
+
+}  // namespace
+
+bool names_decoder(const std::string& model) {
+  if (!fs::exists(model)) return false;
+  const Source source = source_of(model);
+  if (!source.bin.empty()) return true;
+  if (!fs::exists(fs::path(source.folder) / "config.json")) return false;
+  const std::string type = model_type(source.folder);
+  return type == "gpt2" || type == "llama";
+}
+
+LanguageModel load_language_model(const std::string& model, const std::string& adapter,
+                                  const std::string& tokenizer) {
+  LanguageModel out;
+  if (!fs::exists(model)) {
+    throw InputError(fmt::format("'{}': expected a model folder, or a llama2.c .bin file", model));
+  }
+  const Source source = source_of(model);
+  if (!source.bin.empty()) {
+    out = load_bin(source.bin, tokenizer);
   } else {
+    const fs::path path(source.folder);
+    out.folder = source.folder;
     out.decoder = load_decoder<float>(path.string(), DecoderHead::language, Rng(0));
     const std::string from = tokenizer.empty() ? path.string() : tokenizer;
     out.tokenizer =
@@ -88,7 +109,6 @@ LanguageModel load_language_model(const std::string& model, const std::string& a
   if (!adapter.empty()) {
     merge_adapter(*out.decoder, bin.empty() ? path.string() : "", adapter);
   }
-  out.decoder->prepare_generation();
   return out;
 }
 

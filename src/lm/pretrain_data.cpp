@@ -61,6 +61,13 @@ void append(PackedCorpus& out, const WordPieceTokenizer& t, const Lines& lines, 
   put(t.sep_id());
 }
 
+void check_not_empty(const PackedCorpus& corpus, const std::vector<std::string>& files) {
+  if (corpus.size() > 0) return;
+  throw InputError(
+      fmt::format("corpus: expected text for at least one sequence of {} tokens; got less in {}",
+                  corpus.length, fmt::join(files, ", ")));
+}
+
 }  // namespace
 
 PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<std::string>& files,
@@ -88,11 +95,7 @@ PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<
       at += room;
     }
   }
-  if (out.size() == 0) {
-    throw InputError(
-        fmt::format("corpus: expected text for at least one sequence of {} tokens; got less in {}",
-                    length, fmt::join(files, ", ")));
-  }
+  check_not_empty(out, files);
   return out;
 }
 
@@ -116,11 +119,26 @@ PackedCorpus pack_text(const Tokenizer& tokenizer, const std::vector<std::string
     out.ids.insert(out.ids.end(), ids.begin(),
                    ids.begin() + static_cast<long>(whole * static_cast<std::size_t>(length)));
   }
-  if (out.size() == 0) {
-    throw InputError(
-        fmt::format("corpus: expected text for at least one sequence of {} tokens; got less in {}",
-                    length, fmt::join(files, ", ")));
+  check_not_empty(out, files);
+  return out;
+}
+
+PackedCorpus pack_windows(const Tokenizer& tokenizer, const std::vector<std::string>& files,
+                          index_t length) {
+  if (length < 8) throw ValueError(fmt::format("length: expected at least 8; got {}", length));
+  PackedCorpus out;
+  out.length = length;
+  const bool bos = tokenizer.begins_with_bos();
+  const auto room = static_cast<std::size_t>(length - (bos ? 1 : 0));
+  for (const std::string& path : files) {
+    const std::vector<std::int32_t> ids = tokenizer.ids(read_text(path));
+    for (std::size_t at = 0; at + room <= ids.size(); at += room) {
+      if (bos) out.ids.push_back(tokenizer.bos_id());
+      const auto from = ids.begin() + static_cast<std::ptrdiff_t>(at);
+      out.ids.insert(out.ids.end(), from, from + static_cast<std::ptrdiff_t>(room));
+    }
   }
+  check_not_empty(out, files);
   return out;
 }
 

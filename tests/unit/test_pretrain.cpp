@@ -123,6 +123,34 @@ TEST_CASE("pretrain: sequences do not cross files", "[pretrain]") {
   CHECK(pack_corpus(t, {folder / "c"}, 16).ids == b.ids);
 }
 
+TEST_CASE(
+    "pretrain: windows are a text in order, with the token of the beginning if the family has",
+    "[pretrain]") {
+  class WithBeginning : public WordPieceTokenizer {
+   public:
+    using WordPieceTokenizer::WordPieceTokenizer;
+    bool begins_with_bos() const override { return true; }
+  };
+  const TempFolder folder;
+  write_raw(folder / "a.txt", numbered_text(50, {7, 3}));
+  write_raw(folder / "b.txt", numbered_text(20, {20}));
+  const std::vector<std::string> files = {folder / "a.txt", folder / "b.txt"};
+  const WordPieceTokenizer plain = numbered();
+  const PackedCorpus windows = pack_windows(plain, files, 16);
+  REQUIRE(windows.size() == 4);  // 50 = 3 * 16 + 2, 20 = 16 + 4
+  for (index_t i = 0; i < 48; ++i) CHECK(windows.ids[static_cast<std::size_t>(i)] == 5 + i);
+  CHECK(windows.ids[48] == 5);
+  const PackedCorpus begun = pack_windows(WithBeginning(plain.vocabulary()), files, 16);
+  REQUIRE(begun.size() == 4);  // of 15 words each
+  for (index_t i = 0; i < 48; ++i) {
+    const std::int32_t expected =
+        i % 16 == 0 ? plain.cls_id() : static_cast<std::int32_t>(4 + i - i / 16);
+    CHECK(begun.ids[static_cast<std::size_t>(i)] == expected);
+  }
+  CHECK_THROWS_WITH(pack_windows(plain, {folder / "b.txt"}, 32), contains("at least one sequence"));
+  CHECK_THROWS_AS(pack_windows(plain, files, 4), ValueError);
+}
+
 TEST_CASE("pretrain: what packing refuses", "[pretrain]") {
   const TempFolder folder;
   const WordPieceTokenizer t = numbered();
