@@ -82,10 +82,12 @@ struct CompressOptions {
   index_t group = 32;    // sequences a group of the pooled covariance
   index_t evaluations = 50;
   double kl_weight = 1e-3;
-  /// Updates of LoRA adapters on the factors afterwards, merged into them; 0: none.
+  /// Updates of adapters on the pairs afterwards, merged into them; 0: none.
   index_t recover_steps = 0;
-  double recover_rate = 1e-3;
-  index_t recover_rank = 8;
+  /// "lora" on both factors, or "subspace" (fixed_subspace.hpp).
+  std::string recover_method = "lora";
+  double recover_rate = 0;   // 0: 1e-3 for lora, 1e-2 for subspace
+  index_t recover_rank = 0;  // or dimensions of the subspace; 0: 8 for lora, 64 for subspace
   std::uint64_t seed = 0;
 };
 

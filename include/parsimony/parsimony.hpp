@@ -20,6 +20,7 @@
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/fixed_subspace.hpp>
 #include <parsimony/gaussian_process.hpp>
 #include <parsimony/generate.hpp>
 #include <parsimony/gradcheck.hpp>

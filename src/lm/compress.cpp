@@ -1,11 +1,9 @@
 // Compression without gradients: factors of all ranks from moments of the inputs, and shares of the
 // budget by group, uniform or by Bayesian optimisation (Bolaco, section 3.3; the settings of its
 // authors' OpenBox search).
-#include <parsimony/adapter.hpp>
 #include <parsimony/compress.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/feature_pca.hpp>
-#include <parsimony/optim.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "lm/compress_recover.hpp"
 #include "lm/compress_score.hpp"
 
 namespace parsimony {
@@ -109,7 +108,7 @@ class Compressor {
     apply(groups, shares);
     if (o_.recover_steps > 0) {
       report_.unrecovered = test(*model_);
-      recover();
+      recover_pairs(*model_, layers_, data_, o_, [&](const std::string& line) { say(line); });
     }
     report_.after = test(*model_);
     report_.scores_after = data_.scores(*model_);
@@ -282,9 +281,6 @@ class Compressor {
     }
   }
 
-  /// LoRA on both factors of every pair, trained on the calibration part and merged into them.
-  void recover();
-
   const CompressionData& data_;
   const CompressOptions& o_;
   const CompressionProgress& say_;
@@ -293,51 +289,6 @@ class Compressor {
   std::map<std::string, Choice> choices_;
   CompressionReport report_;
 };
-
-void Compressor::recover() {
-  const Rng rng = Rng(o_.seed).split("recovery");
-  model_->set_requires_grad(false);
-  for (const auto& l : layers_) {
-    if (!l.layer->factored()) continue;
-    const index_t rank = std::min(o_.recover_rank, l.layer->rank());
-    AdapterOptions lora{"lora"};
-    lora.set("init", "peft").set("rank", rank).set("alpha", static_cast<double>(rank));
-    for (Linear<T>* factor : {&l.layer->reduce(), &l.layer->expand()}) {
-      AdapterSite<T> site;
-      site.weight = factor->weight.value();
-      site.rng = rng.split(l.name).split(factor == &l.layer->reduce() ? "reduce" : "expand");
-      factor->adapt(adapter_method<T>("lora").make(site, lora));
-    }
-  }
-  AdamW<T> optimizer(trainable_groups<T>(*model_), o_.recover_rate);
-  const LinearSchedule schedule{o_.recover_steps / 20, o_.recover_steps, 0.0};
-  const index_t sequences = data_.size(Part::calibration);
-  constexpr index_t batch_size = 16;
-  for (index_t step = 0; step < o_.recover_steps; ++step) {
-    const auto number = static_cast<std::uint64_t>(step);
-    Rng draws = rng.split("rows").split(number);
-    const std::vector<index_t> rows =
-        draws.choose(sequences, std::min<index_t>(batch_size, sequences));
-    const CompressionBatch batch =
-        data_.batch(Part::calibration, rows, rng.split("masks").split(number));
-    Pass pass;
-    const Var<T> out = batch.outputs(*model_, pass);
-    const Var<T> loss = batch.values.defined() ? mean_squared_error(out, batch.values)
-                                               : cross_entropy(out, batch.classes);
-    if (!std::isfinite(static_cast<double>(loss.item()))) {
-      throw NumericalError("recovery: the loss is not finite; try a smaller --recover-lr", step);
-    }
-    if (step % 10 == 0) {
-      say(fmt::format("recovery {}/{}: {:.4f}", step, o_.recover_steps,
-                      static_cast<double>(loss.item())));
-    }
-    backward(loss);
-    clip_gradients(model_->named_parameters(), 1.0);
-    optimizer.set_learning_rate(o_.recover_rate * schedule.factor(step));
-    optimizer.step();
-  }
-  merge_adapters<T>(*model_);
-}
 
 }  // namespace
 
@@ -390,8 +341,10 @@ void check(const CompressOptions& o) {
        "a multiple, a group and evaluations of at least 1");
   need(o.kl_weight >= 0,
        fmt::format("a weight of the divergence of at least 0; got {}", o.kl_weight));
-  need(o.recover_steps >= 0 && o.recover_rate > 0 && o.recover_rank >= 1,
-       "recovery steps of at least 0, a rate above 0 and a rank of at least 1");
+  need(o.recover_method == "lora" || o.recover_method == "subspace",
+       fmt::format("a recovery by lora or subspace; got '{}'", o.recover_method));
+  need(o.recover_steps >= 0 && o.recover_rate >= 0 && o.recover_rank >= 0,
+       "recovery steps, a rate and a rank of at least 0");
 }
 
 Compressed compress(const CompressionData& data, const CompressOptions& options,

@@ -33,7 +33,7 @@ struct Fixture {
   TempFolder folder;
   std::string text = folder / "text.txt";
   Fixture() {
-    write_raw(text, sentences(220));
+    write_raw(text, sentences(110));
     for (const std::string arch : {"gpt2", "llama"}) {
       done({"pretrain",  "--arch",   arch,    "--corpus",     text, "--vocab-size",
             "300",       "--length", "32",    "--steps",      "40", "--batch",
@@ -163,18 +163,23 @@ TEST_CASE("compress: every method on a GPT-2 and a LLaMA, and what loads the res
   }
 }
 
-TEST_CASE("compress: recovery trains next tokens") {
+TEST_CASE("compress: recovery trains next tokens, in both ways") {
   const TempFolder out;
   const Fixture& f = fixture_models();
-  const std::vector<std::string> base = {"--method", "bolaco",  "--allocation",
-                                         "uniform",  "--ratio", "0.3"};
-  done(compress(f.folder / "llama", out / "plain", base));
-  auto more = base;
-  more.insert(more.end(), {"--recover", "30", "--recover-lr", "3e-3"});
-  done(compress(f.folder / "llama", out / "recovered", more));
-  CHECK(report_of(out / "recovered")["after"]["loss"].get<double>() <
-        report_of(out / "plain")["after"]["loss"].get<double>());
-  CHECK(report_of(out / "recovered")["kept"] == report_of(out / "plain")["kept"]);
+  for (const std::string method : {"lora", "subspace"}) {
+    INFO(method);
+    const Outcome o = done(compress(
+        f.folder / "llama", out / method,
+        {"--method", "bolaco", "--allocation", "uniform", "--ratio", "0.3", "--recover", "30",
+         "--recover-method", method, "--recover-lr", method == "lora" ? "3e-3" : "3e-2"}));
+    CHECK_THAT(o.out, contains("loss before recovery"));
+    const json r = report_of(out / method);
+    CHECK(r["after"]["loss"].get<double>() < r["unrecovered"]["loss"].get<double>());
+    CHECK(r["kept"].get<double>() <= 0.3);
+    CHECK(perplexity_of(out / method) > 1);
+  }
+  refused(compress(f.folder / "llama", out / "x", {"--recover-method", "vera"}),
+          "lora or subspace");
 }
 
 TEST_CASE("compress: a llama2.c file becomes a folder with its vocabulary") {
