@@ -106,9 +106,7 @@ LanguageModel load_language_model(const std::string& model, const std::string& a
     throw InputError(fmt::format("'{}': the tokenizer has {} tokens, the model's vocab_size is {}",
                                  model, out.tokenizer->size(), out.decoder->config().vocab_size));
   }
-  if (!adapter.empty()) {
-    merge_adapter(*out.decoder, bin.empty() ? path.string() : "", adapter);
-  }
+  if (!adapter.empty()) merge_adapter(*out.decoder, source.folder, adapter);
   return out;
 }
 
