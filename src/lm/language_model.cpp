@@ -107,7 +107,7 @@ LanguageModel load_language_model(const std::string& model, const std::string& a
                                  model, out.tokenizer->size(), out.decoder->config().vocab_size));
   }
   if (!adapter.empty()) {
-    merge_adapter(*out.decoder, bin.empty() ? path.string() : "", adapter);
+    merge_adapter(*out.decoder, source.folder, adapter);
   }
   return out;
 }
