@@ -163,6 +163,14 @@ int export_native_from_peft(const ExportSettings& s, const Answering& answering)
     rank = std::max(rank, pair.a.dim(0));
     names.push_back(name);
   }
+  for (const auto& [name, pair] : pairs) {
+    const index_t side = std::min(pair.a.dim(1), pair.b.dim(0));
+    if (rank <= side) continue;
+    throw InputError(fmt::format(
+        "export: a native LoRA has one rank for all layers, here {}; '{}' has a side of {}. Cut it "
+        "first: export --format peft --rank {}",
+        rank, name, side, side));
+  }
   const std::string targets = fmt::format("{}", fmt::join(names, ","));
   AdapterOptions options{"lora"};
   options.set("init", "paper").set("rank", rank);  // no scale beside the factors

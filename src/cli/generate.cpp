@@ -40,7 +40,13 @@ LanguageModel load(const ModelSettings& s) {
   }
   if (s.adapter.empty()) return load_language_model(s.model, "", s.tokenizer);
   const AdapterSource adapter(s.adapter);
-  return load_language_model(base_for(s.model, adapter), adapter.folder, s.tokenizer);
+  const std::string model = base_for(s.model, adapter);
+  if (model.empty()) {
+    throw ValueError(
+        fmt::format("--model: expected a GPT-2 or LLaMA; '{}' was trained on {}", adapter.folder,
+                    adapter.base.empty() ? "a model that it does not name" : "the shipped BERT"));
+  }
+  return load_language_model(model, adapter.folder, s.tokenizer);
 }
 
 std::string read_text(const std::string& path) {

@@ -118,7 +118,11 @@ TextTask read_task(const std::string& folder, std::string* base) {
 bool has_task(const std::string& folder) { return fs::exists(task_path(folder)); }
 
 std::string lasting_name(const BaseModel& base) {
-  if (base.folder().empty() || base.name() == shipped_name) return base.name();
+  if (base.folder().empty()) return base.name();
+  std::error_code error;
+  if (base.name() == shipped_name && fs::equivalent(base.folder(), shipped_model(), error)) {
+    return shipped_name;
+  }
   return fs::absolute(base.folder()).lexically_normal().string();
 }
 
@@ -146,10 +150,9 @@ AdapterSource::AdapterSource(const std::string& given) {
 std::string base_for(const std::string& model, const AdapterSource& adapter) {
   const std::string& base = adapter.base;
   if (!model.empty()) return model;
-  if (base.empty() || base == shipped_name || base.compare(0, 8, "scratch:") == 0 ||
-      fs::is_directory(base)) {
-    return base;
-  }
+  // In files the name is the shipped model's, whatever folder is called so here.
+  if (base == shipped_name) return "";
+  if (base.empty() || base.compare(0, 8, "scratch:") == 0 || fs::is_directory(base)) return base;
   throw InputError(fmt::format("'{}' was trained on '{}', which is not here; name it with --model",
                                adapter.folder, base));
 }

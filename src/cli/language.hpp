@@ -48,7 +48,7 @@ struct AdapterSource {
   explicit AdapterSource(const std::string& given);
 };
 
-/// The model to load: the one that is named, or the adapter's base.
+/// The model to load: the one that is named, or the adapter's base; "" is the shipped one.
 /// @throws InputError if that is a folder which is not here.
 std::string base_for(const std::string& model, const AdapterSource& adapter);
 

@@ -348,6 +348,30 @@ TEST_CASE("adapters: one for another model is refused") {
   refused({"predict", "--adapter", native}, "name it with --model");
 }
 
+TEST_CASE("adapters: the shipped base is found beside a folder of its name") {
+  const TempFolder folder;
+  done({"finetune", "--task", "synthetic", "--samples", "8", "--steps", "1", "--quiet", "--out",
+        folder / "run"});
+  fs::copy(language_fixture() / "model/model", folder / "tiny-en");
+  Environment there;
+  const std::string path = folder.path();
+  there.before = [path] { fs::current_path(path); };
+  const Outcome o = program({"evaluate", "--adapter", "run", "--task", "synthetic"}, there);
+  INFO(o.err);
+  CHECK(o.code == 0);
+  // Named with --model, the folder is meant, and its path is what an adapter remembers.
+  const Outcome own =
+      program({"finetune", "--model", "tiny-en", "--train", language_fixture() / "train.tsv",
+               "--steps", "1", "--quiet", "--out", "own"},
+              there);
+  INFO(own.err);
+  CHECK(own.code == 0);
+  CHECK(fs::path(json_of(folder / "own/adapter/task.json")["base"].get<std::string>()) ==
+        fs::path(folder / "tiny-en"));
+  done({"predict", "--adapter", folder / "own", "--input", language_fixture() / "in.tsv"});
+  refused({"generate", "--adapter", folder / "run", "--prompt", "a"}, "the shipped BERT");
+}
+
 TEST_CASE("merge: formats, and folders that must not be overwritten") {
   const TempFolder folder;
   const std::string native = trained(folder, "run", {"--eps", "0.2"});
