@@ -22,7 +22,7 @@ class AdapterCost : public Experiment {
     return {"adapter-cost",
             "time of a step, memory, trained numbers and saved bytes of every method over LoRA's",
             "the overhead table (spec 2.13), for every adapter method",
-            {{"smoke", 0.03}, {"quick", 0.3}, {"paper", 12}}};
+            {{"smoke", 0.03}, {"quick", 0.25}, {"paper", 10}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -52,7 +52,7 @@ class AdapterCost : public Experiment {
     c.declare("rank", index_t{8}, "rank of the adapters");
     c.declare("batch", index_t{16}, "examples a step");
     c.declare("length", index_t{128}, "tokens of each");
-    c.declare("repeats", index_t{4}, "steps timed of each method, in turn with vanilla LoRA's");
+    c.declare("repeats", index_t{3}, "steps timed of each method, in turn with vanilla LoRA's");
   }
 
   void preset(const std::string& name, Config& c) const override {
@@ -75,40 +75,33 @@ std::vector<RivalMethod> methods_of(const Config& c) {
   return rival_methods(c.integer("rank", 1, 1 << 20));
 }
 
-/// Memory of the second step, numbers and saved bytes, one model at a time.
-void measure_sizes(Stage& stage, const BaseModel& base, const Config& c,
-                   const std::string& folder) {
-  for (const RivalMethod& method : methods_of(c)) {
-    const auto before = static_cast<double>(tensor_memory());
-    StepTrainer trainer(base, method.options, c);
-    trainer.step();
-    reset_peak_tensor_memory();
-    trainer.step();
-    stage.keep("memory." + method.name, static_cast<double>(peak_tensor_memory()) - before);
-    stage.keep("numbers." + method.name, static_cast<double>(trainer.model().parameter_count()));
-    FinetuneOptions o;
-    o.method = method.options.method;
-    o.adapter = method.options;
-    o.targets = c.text("targets");
-    const SavedAdapters saved(trainer.model(), o, folder + "/" + method.name);
-    stage.keep("bytes." + method.name, static_cast<double>(saved.bytes()));
-  }
-}
-
-/// Methods that are timed beside one vanilla LoRA: few, so that few models are held at a time.
+/// Methods that are measured beside one vanilla LoRA: few, so that few models are held at a time.
 constexpr std::size_t group_size = 3;
 
-/// Shortest steps of a group's methods and of the vanilla LoRA that took turns with them.
-void measure_times(Stage& stage, const BaseModel& base, const Config& c,
-                   std::vector<RivalMethod> group) {
+/// Memory of the second step (the optimiser's state is there), numbers and saved bytes of each of a
+/// group's methods; then the shortest steps of all, in turn with vanilla LoRA's.
+void measure(Stage& stage, const BaseModel& base, const Config& c, std::vector<RivalMethod> group,
+             const std::string& folder) {
   const ThreadLimit one(1);
   group.insert(group.begin(), methods_of(c).front());
   std::vector<std::unique_ptr<StepTrainer>> trainers;
   std::vector<double> shortest(group.size(), std::numeric_limits<double>::infinity());
   for (std::size_t i = 0; i < group.size(); ++i) {
+    const std::string& name = group[i].name;
+    const auto before = static_cast<double>(tensor_memory());
     trainers.push_back(std::make_unique<StepTrainer>(base, group[i].options, c));
-    trainers[i]->step();  // memory is mapped, caches are warm
-    stage.track("shortest." + group[i].name, shortest[i]);
+    trainers[i]->step();
+    reset_peak_tensor_memory();
+    trainers[i]->step();
+    stage.keep("memory." + name, static_cast<double>(peak_tensor_memory()) - before);
+    stage.keep("numbers." + name, static_cast<double>(trainers[i]->model().parameter_count()));
+    FinetuneOptions o;
+    o.method = group[i].options.method;
+    o.adapter = group[i].options;
+    o.targets = c.text("targets");
+    const SavedAdapters saved(trainers[i]->model(), o, folder + "/" + name);
+    stage.keep("bytes." + name, static_cast<double>(saved.bytes()));
+    stage.track("shortest." + name, shortest[i]);
   }
   const index_t repeats = c.integer("repeats", 1, 1 << 20);
   stage.loop(repeats, [&](index_t step) {
@@ -181,33 +174,31 @@ void AdapterCost::run(Run& run) const {
   const Config& c = run.config();
   const BaseModel base(c.text("model"));
   const std::string folder = run.folder() + "/saved";
-  const Record& sizes =
-      run.stage("sizes", [&](Stage& stage) { measure_sizes(stage, base, c, folder); });
+  std::vector<Cost> costs;
+  const auto cost_of = [](const Record& record, const RivalMethod& method) {
+    const auto scalar = [&](const char* what) { return record.scalar(what + method.name); };
+    const double vanilla = record.scalar("shortest.vanilla");
+    const double memory = record.scalar("memory.vanilla");
+    return Cost{method,
+                scalar("shortest."),
+                scalar("shortest.") / vanilla,
+                scalar("memory.") / 1048576.0,
+                scalar("memory.") / memory,
+                scalar("numbers."),
+                scalar("bytes.")};
+  };
+  const std::vector<RivalMethod> methods = methods_of(c);
+  for (std::size_t first = 1; first < methods.size(); first += group_size) {
+    const std::vector<RivalMethod> group(
+        methods.begin() + static_cast<long>(first),
+        methods.begin() + static_cast<long>(std::min(methods.size(), first + group_size)));
+    const Record& record = run.stage("with " + group.front().name,
+                                     [&](Stage& stage) { measure(stage, base, c, group, folder); });
+    if (costs.empty()) costs.push_back(cost_of(record, methods.front()));
+    for (const RivalMethod& method : group) costs.push_back(cost_of(record, method));
+  }
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);
-
-  std::vector<Cost> costs;
-  for (const RivalMethod& method : methods_of(c)) {
-    Cost cost{method, 0, 1, 0, 1, 0, 0};
-    cost.memory = sizes.scalar("memory." + method.name) / 1048576.0;
-    cost.numbers = sizes.scalar("numbers." + method.name);
-    cost.bytes = sizes.scalar("bytes." + method.name);
-    costs.push_back(cost);
-    costs.back().memory_ratio = cost.memory / costs.front().memory;
-  }
-  for (std::size_t first = 1; first < costs.size(); first += group_size) {
-    std::vector<RivalMethod> group;
-    const std::size_t last = std::min(costs.size(), first + group_size);
-    for (std::size_t i = first; i < last; ++i) group.push_back(costs[i].method);
-    const Record& times = run.stage("steps " + group.front().name,
-                                    [&](Stage& stage) { measure_times(stage, base, c, group); });
-    const double vanilla = times.scalar("shortest.vanilla");
-    if (first == 1) costs.front().step = vanilla;
-    for (std::size_t i = first; i < last; ++i) {
-      costs[i].step = times.scalar("shortest." + costs[i].method.name);
-      costs[i].ratio = costs[i].step / vanilla;
-    }
-  }
 
   bool quick = true, few = true;
   std::string ratios, counts;

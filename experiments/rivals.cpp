@@ -39,26 +39,26 @@ const std::vector<Rivals::Kind>& kinds() {
        8,
        {{"alpha", 16.0}},
        1,
-       1e-2},
-      {"rslora", "rsLoRA", "rslora", {}, "rank", 8, {{"alpha", 16.0}}, 1, 1e-2},
-      {"lora-plus", "LoRA+", "lora-plus", {}, "rank", 8, {{"alpha", 16.0}}, 1, 3e-3},
-      {"dora", "DoRA", "dora", {}, "rank", 8, {{"alpha", 16.0}}, 1, 1e-2},
-      {"pissa", "PiSSA", "pissa", {}, "rank", 32, {{"alpha", 16.0}}, 1.0 / 3, 3e-3},
+       2e-3},
+      {"rslora", "rsLoRA", "rslora", {}, "rank", 8, {{"alpha", 16.0}}, 1, 2e-3},
+      {"lora-plus", "LoRA+", "lora-plus", {}, "rank", 8, {{"alpha", 16.0}}, 1, 5e-4},
+      {"dora", "DoRA", "dora", {}, "rank", 8, {{"alpha", 16.0}}, 1, 2e-3},
+      {"pissa", "PiSSA", "pissa", {}, "rank", 32, {{"alpha", 16.0}}, 1.0 / 3, 1e-3},
       {"olora", "OLoRA", "olora", {}, "rank", 32, {{"alpha", 16.0}}, 1.0 / 3, 3e-3},
-      {"mora", "MoRA", "mora", {}, "rank", 8, {}, 1, 1e-2},
-      {"vera", "VeRA", "vera", {}, "rank", 256, {}, 10, 1e-1},
-      {"lora-xs", "LoRA-XS", "lora-xs", {}, "rank", 16, {{"alpha", 16.0}}, 2, 2e-2},
-      {"nola", "NOLA", "nola", {}, "bases", 512, {}, 10, 1e-1},
-      {"deep", "Deep LoRA", "deep-lora", {{"form", std::string("narrow")}}, "rank", 8, {}, 0, 2e-3},
+      {"mora", "MoRA", "mora", {}, "rank", 8, {}, 1, 6e-3},
+      {"vera", "VeRA", "vera", {}, "rank", 256, {}, 10, 6e-2},
+      {"lora-xs", "LoRA-XS", "lora-xs", {}, "rank", 16, {{"alpha", 16.0}}, 2, 1.2e-2},
+      {"nola", "NOLA", "nola", {}, "bases", 512, {}, 10, 6e-3},
+      {"deep", "Deep LoRA", "deep-lora", {{"form", std::string("narrow")}}, "rank", 8, {}, 0, 6e-3},
       {"deep-compressed",
-       "Deep LoRA, compressed",
+       "Deep, compressed",
        "deep-lora",
        {{"form", std::string("compressed")}},
        "rank",
        8,
        {},
        0,
-       2e-2}};
+       6e-2}};
   return all;
 }
 
@@ -173,7 +173,7 @@ std::vector<Rival> Rivals::at_rank(index_t rank) const {
   }
   Rival wide = all.back();
   wide.name = "deep-full";
-  wide.label = "Deep LoRA, full width";
+  wide.label = "Deep, full width";
   wide.options = lab_.options("full", 0, 0);
   wide.options.adapter.method = "deep-lora";
   wide.options.learning_rate *= config_.real("rate_factor");
@@ -234,8 +234,8 @@ std::vector<Rival> Rivals::anchors() const {
   full.name = "full";
   full.label = "all weights";
   full.options.method = "full";
-  head.options.learning_rate = factor * (tuned_ ? 3e-3 : 1e-3);
-  full.options.learning_rate = factor * (tuned_ ? 3e-4 : 2e-5);
+  head.options.learning_rate = 1e-3 * factor;
+  full.options.learning_rate = factor * (tuned_ ? 1e-3 : 2e-5);
   return {head, full};
 }
 

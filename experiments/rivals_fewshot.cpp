@@ -60,6 +60,9 @@ class RivalsFewshot : public Experiment {
               "tasks; without any of their data the generated pairs stand in");
     c.declare("samples", std::vector<index_t>{16, 64, 256},
               "training examples, with replacement; one to three sizes");
+    c.declare("published_samples", std::vector<index_t>{64},
+              "those of them that the methods' published settings are run on too");
+    c.preset("batch", index_t{8});
     c.declare("budget_rank", index_t{2},
               "the budget: as many numbers as vanilla LoRA of this rank");
   }
@@ -70,10 +73,13 @@ class RivalsFewshot : public Experiment {
       c.preset("steps", index_t{1});
       c.preset("seeds", index_t{1});
       c.preset("samples", std::vector<index_t>{8});
+      c.preset("published_samples", std::vector<index_t>{8});
       c.preset("dev_examples", index_t{16});
       c.preset("targets", std::string("query-value"));
     } else if (name == "paper") {
       c.preset("tasks", std::string("sst2,rte,sick,stsb"));
+      c.preset("published_samples", std::vector<index_t>{16, 64, 256});
+      c.preset("batch", index_t{16});
       c.preset("budget_rank", index_t{8});
     }
   }
@@ -86,8 +92,8 @@ struct Cell {
   std::string setting, task;
   index_t samples = 0;
   Rival rival;
-  std::vector<double> score, early;
-  index_t numbers = 0;  // trained
+  std::vector<double> score, early, late;  // metric; training loss, first and last quarter
+  index_t numbers = 0;                     // trained
 };
 
 class Table {
@@ -141,13 +147,13 @@ std::string knob_text(const Rival& rival) {
 void write_table(const std::string& path, const Table& table) {
   CsvWriter csv(path,
                 {"setting", "task", "n", "method", "options", "trained_numbers", "learning_rate",
-                 "mean", "std", "difference", "t", "p", "wins", "ties", "pairs"});
+                 "mean", "std", "difference", "t", "p", "wins", "ties", "pairs", "train_loss"});
   for (const Cell& c : table.cells()) {
     const Spread s = spread(c.score);
     const PairedStatistics d = paired_statistics(c.score, table.reference(c).score);
     csv.row({c.setting, c.task, c.samples, c.rival.label, knob_text(c.rival), c.numbers,
              c.rival.options.learning_rate, s.mean, s.population_std, d.difference.mean, d.t, d.p,
-             d.wins, d.ties, d.difference.count});
+             d.wins, d.ties, d.difference.count, mean_of(c.late)});
   }
   csv.finish();
 }
@@ -157,38 +163,47 @@ void look(Series& series, std::size_t index) {
   series.marker = static_cast<int>((index + 3 * (index / 8)) % 8);
 }
 
-void draw(Run& run, const std::vector<std::string>& tasks, const std::vector<index_t>& sizes,
-          const Table& table, const std::vector<Rival>& methods) {
-  Figure f;
-  f.name = "accuracy_vs_parameters";
-  f.title = "What trained numbers buy, few examples";
-  std::string names;
-  for (const std::string& task : tasks) names += (names.empty() ? "" : ", ") + task;
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+/// The metric, or the training loss, against trained numbers: a panel a size.
+void draw_points(Run& run, const std::vector<std::string>& tasks, const std::vector<index_t>& sizes,
+                 const Table& table, const std::vector<Rival>& methods, bool loss) {
+  const auto what = loss ? &Cell::late : &Cell::score;
   std::vector<double> errors;
   for (const Cell& c : table.cells()) {
-    const Spread s = spread(c.score);
+    const Spread s = spread(c.*what);
     errors.push_back(s.population_std / std::sqrt(static_cast<double>(s.count)));
   }
-  f.caption = "Mean of the metric on dev (" + names +
-              ") over seeds against the count of trained numbers. "
-              "Every method twice: at the budget (dashed line), each at its tuned rate, and at its "
-              "authors' "
-              "settings. The legend is for all panels. A standard error of the mean is " +
-              number(median_of(errors)) + " (median over points); table.csv has all of them.";
+  Figure f;
+  f.name = loss ? "loss_vs_parameters" : "accuracy_vs_parameters";
+  f.title = loss ? "Training loss against trained numbers" : "What trained numbers buy";
+  f.order = loss ? 2 : 0;
+  f.caption =
+      std::string(loss ? "Mean training loss of the last quarter of the steps ("
+                       : "Mean of the metric on dev (") +
+      joined(tasks) +
+      ") over seeds against the count of trained numbers. On the dashed line, the budget, "
+      "each method has its tuned rate; elsewhere it is at its authors' settings. The legend "
+      "is for all panels. A standard error of the mean is " +
+      number(median_of(errors)) + " (median over points); table.csv has all of them.";
   const std::size_t part = (methods.size() + sizes.size() - 1) / sizes.size();
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     Panel& p = f.panel("n = " + std::to_string(sizes[i]));
     p.x_label = "trained numbers";
-    p.y_label = "metric on dev";
+    p.y_label = loss ? "training loss" : "metric on dev";
     p.log_x = true;
     p.legend = Panel::below;
     for (std::size_t k = 0; k < methods.size(); ++k) {
       std::vector<std::pair<double, double>> points;
       for (const std::string setting : {"budget", "published"}) {
-        const auto scores = table.all(setting, methods[k].name, &Cell::score, sizes[i]);
-        if (scores.empty()) continue;
+        const auto values = table.all(setting, methods[k].name, what, sizes[i]);
+        if (values.empty()) continue;
         points.emplace_back(static_cast<double>(table.numbers(setting, methods[k].name)),
-                            mean_of(scores));
+                            mean_of(values));
       }
       std::sort(points.begin(), points.end());
       std::vector<double> x, y;
@@ -199,6 +214,45 @@ void draw(Run& run, const std::vector<std::string>& tasks, const std::vector<ind
       look(p.points(k / part == i ? methods[k].label : "", x, y), k);
     }
     p.vertical(static_cast<double>(table.numbers("budget", "vanilla")));
+  }
+  run.figure(f);
+}
+
+/// Paired differences over vanilla LoRA at the budget, a panel a size.
+void draw_differences(Run& run, const std::vector<std::string>& tasks,
+                      const std::vector<index_t>& sizes, const Table& table,
+                      const std::vector<Rival>& methods) {
+  Figure f;
+  f.name = "differences";
+  f.title = "Over vanilla LoRA at its budget";
+  f.order = 1;
+  f.caption = "Mean paired difference of the metric on dev (" + joined(tasks) +
+              ") over vanilla LoRA, same seeds, with its standard error. All methods have about as "
+              "many trained numbers, VeRA fewer; the head and all weights are beside them.";
+  for (const index_t n : sizes) {
+    Panel& p = f.panel("n = " + std::to_string(n));
+    p.y_label = "difference over vanilla LoRA";
+    p.legend = Panel::none;
+    const auto vanilla = table.all("budget", "vanilla", &Cell::score, n);
+    std::vector<double> x, mean, low, high;
+    for (const Rival& rival : methods) {
+      if (rival.name == "vanilla") continue;
+      const PairedStatistics s =
+          paired_statistics(table.all("budget", rival.name, &Cell::score, n), vanilla);
+      const double error =
+          s.difference.count > 1
+              ? s.difference.sample_std / std::sqrt(static_cast<double>(s.difference.count))
+              : 0.0;
+      p.categories.push_back(rival.label);
+      x.push_back(static_cast<double>(x.size()));
+      mean.push_back(s.difference.mean);
+      low.push_back(s.difference.mean - error);
+      high.push_back(s.difference.mean + error);
+    }
+    Series& bars = p.bars("", x, mean);
+    bars.low = low;
+    bars.high = high;
+    p.horizontal(0);
   }
   run.figure(f);
 }
@@ -235,23 +289,9 @@ void judge_quality(const Table& table, const Judge& judge) {
   against("RV6", "dora", "lora", [](double gain) { return gain > 0; });
   against("RV7", "lora-plus", "lora", [](double gain) { return gain > 0; });
 
-  const auto lora = table.all("published", "lora");
-  const index_t lora_numbers = table.numbers("published", "lora");
-  bool kept = true;
-  std::string measured =
-      "LoRA " + spread_text(lora) + " with " + std::to_string(lora_numbers) + " numbers";
-  for (const std::string name : {"lora-xs", "vera", "nola"}) {
-    const auto scores = table.all("published", name);
-    const index_t numbers = table.numbers("published", name);
-    kept = kept && numbers < lora_numbers && mean_of(scores) >= mean_of(lora) - 0.02;
-    measured += "; " + name + " " + spread_text(scores) + " with " + std::to_string(numbers) +
-                ", " + paired_text(scores, lora);
-  }
-  judge("RV3", kept, measured);
-
   const auto slow = table.all("budget", "lora", &Cell::early);
   bool faster = true;
-  measured = "LoRA " + spread_text(slow);
+  std::string measured = "LoRA " + spread_text(slow);
   for (const std::string name : {"olora", "pissa"}) {
     const auto loss = table.all("budget", name, &Cell::early);
     faster = faster && mean_of(loss) < mean_of(slow);
@@ -274,6 +314,28 @@ void judge_quality(const Table& table, const Judge& judge) {
             paired_text(top, head));
 }
 
+/// What the small methods keep at their authors' settings.
+template <class Judge>
+void judge_published(const Table& table, const Judge& judge) {
+  const auto lora = table.all("published", "lora");
+  const index_t lora_numbers = table.numbers("published", "lora");
+  bool kept = true;
+  std::string measured =
+      "LoRA " + spread_text(lora) + " with " + std::to_string(lora_numbers) + " numbers";
+  for (const std::string name : {"lora-xs", "vera", "nola"}) {
+    const auto scores = table.all("published", name);
+    const index_t numbers = table.numbers("published", name);
+    kept = kept && numbers < lora_numbers && mean_of(scores) >= mean_of(lora) - 0.02;
+    measured += "; " + name + " " + spread_text(scores) + " with " + std::to_string(numbers) +
+                ", " + paired_text(scores, lora);
+  }
+  judge("RV3", kept, measured);
+}
+
+bool contains(const std::vector<index_t>& values, index_t value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
 void RivalsFewshot::run(Run& run) const {
   const Config& c = run.config();
   const std::vector<index_t> sizes = ascending_integers(c, "samples", 1, 1 << 30, "examples");
@@ -288,8 +350,9 @@ void RivalsFewshot::run(Run& run) const {
   Table table;
   for (const std::string& task : tasks.found) {
     for (const index_t n : sizes) {
-      for (const Rival& r : at_budget) table.add({"budget", task, n, r, {}, {}, 0});
-      for (const Rival& r : published) table.add({"published", task, n, r, {}, {}, 0});
+      for (const Rival& r : at_budget) table.add({"budget", task, n, r, {}, {}, {}, 0});
+      if (!contains(c.integers("published_samples"), n)) continue;
+      for (const Rival& r : published) table.add({"published", task, n, r, {}, {}, {}, 0});
     }
   }
   const std::vector<LanguageJob> jobs = jobs_of(lab, table);
@@ -302,6 +365,7 @@ void RivalsFewshot::run(Run& run) const {
     for (std::size_t s = 0; s < lab.seeds().size(); ++s, ++at) {
       cell.score.push_back(records[at]->last(metric));
       cell.early.push_back(early_loss(*records[at], 0.25));
+      cell.late.push_back(late_loss(*records[at], 0.25));
       cell.numbers = static_cast<index_t>(records[at]->scalar("parameters"));
     }
     counted = counted &&
@@ -321,15 +385,23 @@ void RivalsFewshot::run(Run& run) const {
     counted = counted && std::abs(static_cast<double>(numbers) / budget - 1) <= 0.3;
   }
   run.claim("RV1", counted, lab.base().name() + ", " + c.text("targets") + ": " + counts);
-  judge_quality(table, [&](const std::string& id, bool holds, const std::string& measured) {
+  const auto judge = [&](const std::string& id, bool holds, const std::string& measured) {
     if (tasks.missing.empty()) {
       lab.judge_anywhere(id, holds, measured);
     } else {
       run.claim_not_run(
           id, "no data for " + tasks.missing + "; on " + tasks.found.front() + ": " + measured);
     }
-  });
-  draw(run, tasks.found, sizes, table, at_budget);
+  };
+  judge_quality(table, judge);
+  if (table.all("published", "lora").empty()) {
+    run.claim_not_run("RV3", "no size of published_samples is among samples");
+  } else {
+    judge_published(table, judge);
+  }
+  draw_points(run, tasks.found, sizes, table, at_budget, false);
+  draw_differences(run, tasks.found, sizes, table, at_budget);
+  draw_points(run, tasks.found, sizes, table, at_budget, true);
 }
 
 }  // namespace

@@ -104,6 +104,12 @@ void labels(std::string& out, const Drawing& d) {
     tics += fmt::format("{}{} {}", i == 0 ? "" : ", ", text::gnuplot(name), i);
   }
   const char* slant = d.placement().slanted ? "rotate by 45 right " : "";
+  if (d.placement().slanted) {
+    // gnuplot would give the first and last names room of their own, each panel another.
+    const auto column = static_cast<double>(d.at % static_cast<std::size_t>(d.layout.columns));
+    add(out, fmt::format("set lmargin at screen {:.4f}", (column + 0.23) / d.layout.columns));
+    add(out, fmt::format("set rmargin at screen {:.4f}", (column + 0.96) / d.layout.columns));
+  }
   add(out, fmt::format("set xtics {}noenhanced scale 0 ({})", slant, tics));
 }
 
