@@ -120,14 +120,14 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
   f.caption =
       "After training on few examples with ever fewer numbers; means over seeds, error bars of one "
       "standard error. Middle: training loss, last fifth of the steps. Right: bytes of the saved "
-      "adapter's folder, and the bound of 4 bytes a coefficient + 1 KiB.";
+      "adapter's folder, and NOLA's bound of 4 bytes a coefficient + 1 KiB.";
   for (const int which : {0, 1, 2}) {
     Panel& p = f.panel();
     p.x_label = "trained numbers";
     p.y_label = which == 0 ? metric_label(task) : which == 1 ? "training loss" : "bytes saved";
     p.log_x = true;
     p.log_y = which == 2;
-    if (which > 0) p.legend = which == 1 ? Panel::none : Panel::automatic;
+    if (which == 1) p.legend = Panel::none;
     int color = 0;
     for (const std::string name : {"nola", "lora-xs", "vera", "lora"}) {
       std::vector<double> x, y, low, high;
@@ -150,9 +150,9 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
         if (name == "nola") {
           std::vector<double> limits;
           for (const Point* point : of(points, name)) limits.push_back(bound(point->numbers));
-          p.dashed("4 bytes a number + 1 KiB", x, limits).color = 6;
+          p.dashed("NOLA's bound", x, limits).color = 6;
         }
-        p.points(label, x, y).color = color;
+        p.points("", x, y).color = color;
         ++color;
         continue;
       }

@@ -29,6 +29,11 @@ class RankUtilisation : public Experiment {
          "its mean effective rank over matrices and seeds below that of each other method (the "
          "other forms of Deep LoRA apart)",
          "no number for the other methods"},
+        {"RU2b", "The same, where an update that did not move has no directions",
+         "spec 4.2; added after RU2 was seen to fail",
+         "RU2 with Deep LoRA's matrices whose largest singular value is at most 1e-3 counted as 0, "
+         "the paper's rule for its numerical ranks",
+         "no number for the other methods"},
         {"RU3", "Without parsimony a method fills the rank that its form allows", "methods 1",
          "numerical rank equal to r (LoRA and its kin, VeRA, LoRA-XS, NOLA), 2r (OLoRA, PiSSA), "
          "the "
@@ -82,7 +87,7 @@ double stable_rank(const Tensor<float>& spectrum) {
 }
 
 /// Keeps, a row an adapted matrix, σ/σ₁ and the ranks: numerical, effective, stable, largest
-/// possible (the smaller side).
+/// possible (the smaller side), and effective where the update moved.
 void keep_ranks(Stage& stage, Model<float>& model, bool deep) {
   std::vector<std::vector<double>> spectra, ranks;
   for (const auto& [name, adapter] : adapters_of(model)) {
@@ -95,7 +100,8 @@ void keep_ranks(Stage& stage, Model<float>& model, bool deep) {
     }
     spectra.push_back(scaled);
     ranks.push_back({static_cast<double>(numerical_rank(s, shape, deep)), effective_rank(s),
-                     stable_rank(s), static_cast<double>(std::min(shape[0], shape[1]))});
+                     stable_rank(s), static_cast<double>(std::min(shape[0], shape[1])),
+                     deep && s.data()[0] <= 1e-3F ? 0.0 : effective_rank(s)});
   }
   stage.keep("spectra", as_matrix(spectra));
   stage.keep("ranks", as_matrix(ranks));
@@ -105,14 +111,15 @@ void keep_ranks(Stage& stage, Model<float>& model, bool deep) {
 struct Usage {
   Rival rival;
   std::vector<double> score;
-  std::vector<double> numerical, effective, stable, side;  // of every matrix of every seed
+  std::vector<double> numerical, effective, stable, side, moved;  // of every matrix and seed
   std::vector<double> effective_by_seed;
   std::vector<double> spectrum;  // median over matrices and seeds
 };
 
 Usage usage_of(const Rival& rival, const std::vector<const Record*>& records,
                const std::string& metric) {
-  Usage u{rival, {}, {}, {}, {}, {}, {}, {}};
+  Usage u;
+  u.rival = rival;
   std::vector<std::vector<double>> columns(shown);
   for (const Record* record : records) {
     u.score.push_back(record->last(metric));
@@ -124,6 +131,7 @@ Usage usage_of(const Rival& rival, const std::vector<const Record*>& records,
       own.push_back(ranks.at({i, 1}));
       u.stable.push_back(ranks.at({i, 2}));
       u.side.push_back(ranks.at({i, 3}));
+      u.moved.push_back(ranks.at({i, 4}));
       for (index_t k = 0; k < shown; ++k) {
         columns[static_cast<std::size_t>(k)].push_back(spectra.at({i, k}));
       }
@@ -147,7 +155,7 @@ void draw_spectra(Run& run, const LanguageLab& lab, const std::vector<Usage>& al
   f.name = "spectra";
   f.title = "Singular values of ΔW by method: " + lab.task_title();
   f.caption =
-      "σ_i / σ_1 of ΔW after the same training, median over all adapted matrices and seeds, on a "
+      "σᵢ / σ₁ of ΔW after the same training, median over all adapted matrices and seeds, on a "
       "log axis; a curve ends where its form has no more. Vanilla LoRA is dashed in each panel.";
   const std::vector<std::pair<std::string, std::vector<std::string>>> families = {
       {"LoRA and its kin", {"lora", "rslora", "lora-plus", "dora"}},
@@ -157,7 +165,7 @@ void draw_spectra(Run& run, const LanguageLab& lab, const std::vector<Usage>& al
   for (const auto& [title, names] : families) {
     Panel& p = f.panel(title);
     p.x_label = "index i";
-    p.y_label = "σ_i / σ_1";
+    p.y_label = "σᵢ / σ₁";
     p.log_y = true;
     p.y_range = {1e-8, 2};
     p.x_range = {0, static_cast<double>(shown) + 1};
@@ -191,9 +199,9 @@ void draw_ranks(Run& run, const LanguageLab& lab, const EncodedTask& task,
   f.title = "Ranks of ΔW by method: " + lab.task_title();
   f.caption =
       "Means over all adapted matrices and seeds; bars of one standard deviation. Effective rank: "
-      "exp of the entropy of σ/Σσ. Stable rank: ‖ΔW‖² / σ_1². Numerical rank: singular values "
-      "above "
-      "single precision's noise (Deep LoRA: 0 where σ_1 <= 1e-3). Last: the metric, over seeds.";
+      "exp of the entropy of σ/Σσ. Stable rank: ‖ΔW‖² / σ₁². Numerical rank: singular values "
+      "above single precision's noise (Deep LoRA: 0 where σ₁ <= 1e-3). Last: the metric, over "
+      "seeds.";
   const std::vector<std::pair<std::string, std::vector<double> Usage::*>> panels = {
       {"effective rank", &Usage::effective},
       {"stable rank", &Usage::stable},
@@ -215,7 +223,7 @@ void draw_ranks(Run& run, const LanguageLab& lab, const EncodedTask& task,
     Series& bars = p.bars("", x, mean);
     bars.low = low;
     bars.high = high;
-    bars.color = static_cast<int>(&p - &f.panels.front());
+    bars.color = static_cast<int>(f.panels.size()) - 1;
   }
   run.figure(f);
 }
@@ -251,12 +259,13 @@ void RankUtilisation::run(Run& run) const {
   const Usage& narrow = named(all, "deep");
   const Usage& full = named(all, "deep-full");
   std::string measured;
-  bool lowest = true, filled = true;
+  bool lowest = true, lowest_moved = true, filled = true;
   std::string shares;
   for (const Usage& u : all) {
     measured += (measured.empty() ? "" : ", ") + u.rival.name + " " + number(mean_of(u.effective));
     if (is_deep(u.rival)) continue;
     lowest = lowest && mean_of(full.effective) < mean_of(u.effective);
+    lowest_moved = lowest_moved && mean_of(full.moved) < mean_of(u.effective);
     const std::string& name = u.rival.name;
     std::size_t as_form = 0;
     for (std::size_t i = 0; i < u.numerical.size(); ++i) {
@@ -275,13 +284,18 @@ void RankUtilisation::run(Run& run) const {
                      lab.task_title() + ": Deep LoRA " + spread_text(a) + ", vanilla " +
                          spread_text(b) + ": " + paired_text(a, b));
   lab.judge_anywhere("RU2", lowest, lab.task_title() + ", effective ranks: " + measured);
+  const auto idle = std::count(full.moved.begin(), full.moved.end(), 0.0);
+  lab.judge_anywhere("RU2b", lowest_moved,
+                     "Deep LoRA of full width " + number(mean_of(full.moved)) + ", " +
+                         std::to_string(idle) + " of " + std::to_string(full.moved.size()) +
+                         " matrices did not move");
   lab.judge_anywhere("RU3", filled,
                      "of " + std::to_string(vanilla.numerical.size()) + " matrices: " + shares);
   lab.judge("RU4", mean_of(full.score) - mean_of(vanilla.score) >= -0.02,
             paired_text(full.score, vanilla.score));
   for (const Usage& u : all) {
     run.array("spectrum." + u.rival.name, as_matrix({u.spectrum}));
-    run.array("ranks." + u.rival.name, as_matrix({u.numerical, u.effective, u.stable}));
+    run.array("ranks." + u.rival.name, as_matrix({u.numerical, u.effective, u.stable, u.moved}));
     run.array("score." + u.rival.name, as_matrix({u.score}));
   }
   draw_spectra(run, lab, all);
