@@ -103,8 +103,8 @@ void keep_ranks(Stage& stage, Model<float>& model, bool deep) {
                      stable_rank(s), static_cast<double>(std::min(shape[0], shape[1])),
                      deep && s.data()[0] <= 1e-3F ? 0.0 : effective_rank(s)});
   }
-  stage.keep("spectra", as_matrix(spectra));
-  stage.keep("ranks", as_matrix(ranks));
+  stage.keep("spectra", cast<double>(as_matrix(spectra)));
+  stage.keep("ranks", cast<double>(as_matrix(ranks)));
 }
 
 /// A method's runs over the seeds.
