@@ -105,21 +105,8 @@ void GlueFewshot::run(Run& run) const {
   const Config& c = run.config();
   LanguageLab lab(run);
   const auto seeds = lab.seeds();
-  std::vector<std::string> tasks, missing;
-  for (const std::string& name : listed_names(c, "tasks")) {
-    try {
-      lab.task(name);
-      tasks.push_back(name);
-    } catch (const MissingData& error) {
-      run.say(error.what());
-      missing.push_back(name);
-    }
-  }
-  if (tasks.empty()) {
-    run.say("without any data the generated sentence pairs stand in");
-    tasks.push_back("synthetic");
-    lab.task("synthetic");
-  }
+  const TaskChoice choice = lab.available(listed_names(c, "tasks"));
+  const std::vector<std::string>& tasks = choice.found;
 
   std::vector<LanguageJob> jobs;
   for (const std::string& name : tasks) {
@@ -161,11 +148,9 @@ void GlueFewshot::run(Run& run) const {
   }
   const std::string overall = "overall " + paired_text(all_deep, all_vanilla) + ": " + measured;
   const std::string count = std::to_string(better) + " to " + std::to_string(worse);
-  if (!missing.empty()) {
-    std::string names;
-    for (const std::string& name : missing) names += (names.empty() ? "" : ", ") + name;
-    run.claim_not_run("A8", "no data for " + names + "; " + overall);
-    run.claim_not_run("A8b", "no data for " + names + "; " + count);
+  if (!choice.missing.empty()) {
+    run.claim_not_run("A8", "no data for " + choice.missing + "; " + overall);
+    run.claim_not_run("A8b", "no data for " + choice.missing + "; " + count);
   } else {
     lab.judge_anywhere("A8", mean_of(all_deep) > mean_of(all_vanilla), overall);
     lab.judge_anywhere("A8b", better > worse, count);

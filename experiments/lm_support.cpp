@@ -150,6 +150,25 @@ const EncodedTask& LanguageLab::task() {
   return task(found_);
 }
 
+TaskChoice LanguageLab::available(const std::vector<std::string>& names) {
+  TaskChoice tasks;
+  for (const std::string& name : names) {
+    try {
+      task(name);
+      tasks.found.push_back(name);
+    } catch (const MissingData& error) {
+      run_.say(error.what());
+      tasks.missing += (tasks.missing.empty() ? "" : ", ") + name;
+    }
+  }
+  if (tasks.found.empty()) {
+    run_.say("without any data the generated sentence pairs stand in");
+    tasks.found.push_back("synthetic");
+    task("synthetic");
+  }
+  return tasks;
+}
+
 std::string LanguageLab::task_title() const {
   if (found_ == "stsb") return "STS-B";
   if (found_ == "synthetic") return "generated sentence pairs";

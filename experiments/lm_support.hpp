@@ -53,6 +53,12 @@ struct LanguageJob {
   std::function<void(Stage&, Model<float>&)> after;
 };
 
+/// Tasks that were asked for: those whose data is there, or the generated pairs if none is.
+struct TaskChoice {
+  std::vector<std::string> found;
+  std::string missing;  // "rte, sick"; empty if all are there
+};
+
 class LanguageLab {
  public:
   /// Reads the settings and the model's vocabulary. @throws as BaseModel.
@@ -66,6 +72,8 @@ class LanguageLab {
   const EncodedTask& task(const std::string& name);
   /// The task of the settings. Without its data, the generated sentence pairs stand in.
   const EncodedTask& task();
+  /// Of a list of tasks those that can run.
+  TaskChoice available(const std::vector<std::string>& names);
   /// "STS-B", or what the run is really on: for titles and captions.
   std::string task_title() const;
 

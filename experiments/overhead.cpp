@@ -2,12 +2,11 @@
 // at hand the time of a training step and the memory of its tensors.
 #include <parsimony/error.hpp>
 #include <parsimony/memory.hpp>
-#include <parsimony/optim.hpp>
 
-#include <chrono>
 #include <limits>
 
-#include "lm_support.hpp"
+#include "rivals.hpp"
+#include "step_trainer.hpp"
 #include "trials.hpp"
 
 namespace parsimony::lab {
@@ -65,91 +64,34 @@ const std::vector<std::pair<std::string, std::string>> methods = {
     {"narrow", "Deep LoRA, narrow"},
     {"compressed", "Deep LoRA, compressed"}};
 
-constexpr index_t depth = 3;
-
-/// Numbers that an adapter of a matrix (m, n) trains.
-index_t adapter_size(const std::string& method, index_t m, index_t n, index_t rank) {
-  if (method == "lora") return rank * (m + n);
-  if (method == "narrow") return rank * (m + n) + (depth - 2) * rank * rank;
-  if (method == "compressed") return rank * (m + n) + depth * rank * rank;
-  const index_t width = std::min(m, n);
-  return width * (m + n) + (depth - 2) * width * width;
+AdapterOptions adapter(const std::string& method, index_t rank) {
+  AdapterOptions options;
+  options.method = method == "lora" ? "lora" : "deep-lora";
+  if (method != "lora") options.set("form", method);
+  options.set("rank", rank);
+  return options;
 }
 
 /// The 74 matrices of bert-base-cased that all-dense adapts.
-std::vector<std::pair<index_t, index_t>> bert_base_shapes() {
-  std::vector<std::pair<index_t, index_t>> shapes{{28996, 768}, {768, 768}};
+std::vector<AdaptedShape> bert_base_shapes() {
+  std::vector<AdaptedShape> shapes{{28996, 768, true}, {768, 768}};
   for (int layer = 0; layer < 12; ++layer) {
-    for (int i = 0; i < 4; ++i) shapes.emplace_back(768, 768);
-    shapes.emplace_back(3072, 768);
-    shapes.emplace_back(768, 3072);
+    shapes.insert(shapes.end(), 4, {768, 768});
+    shapes.push_back({768, 3072});
+    shapes.push_back({3072, 768});
   }
   return shapes;
 }
 
 index_t bert_base_count(const std::string& method) {
-  index_t total = 0;
-  for (const auto& [m, n] : bert_base_shapes()) total += adapter_size(method, m, n, 8);
-  return total;
+  return trained_numbers(adapter(method, 8), bert_base_shapes());
 }
-
-/// A model with adapters that trains on one batch of random tokens.
-class Trainer {
- public:
-  Trainer(const BaseModel& base, const std::string& method, const Config& c) : rng_(0) {
-    TextTask task;
-    task.metric = "pearson";
-    model_ = base.classifier(task);
-    const index_t batch = c.integer("batch", 1, 1 << 20);
-    const index_t length = c.integer("length", 8, base.config().max_position_embeddings);
-    tokens_.ids = Tensor<std::int64_t>({batch, length});
-    tokens_.type_ids = Tensor<std::int64_t>::zeros({batch, length});
-    Rng draw = rng_.split("tokens");
-    std::int64_t* ids = tokens_.ids.mutable_data();
-    for (index_t i = 0; i < batch * length; ++i) ids[i] = draw.below(base.config().vocab_size);
-    AdapterOptions options;
-    options.method = method == "lora" ? "lora" : "deep-lora";
-    if (method != "lora") options.set("form", method);
-    options.set("rank", c.integer("rank", 1, 1 << 20));
-    const std::string& targets = c.text("targets");
-    const auto gradients =
-        probe_gradients<float>(*model_, targets, options, rng_.split("probe"), [&] {
-          Pass pass;
-          return loss(pass);
-        });
-    attach_adapters<float>(*model_, targets, options, rng_.split("adapters"), gradients);
-    optimizer_ = std::make_unique<AdamW<float>>(trainable_groups(*model_), 1e-4, 0.9, 0.999, 1e-6);
-  }
-
-  /// One update with dropout. @return milliseconds
-  double step() {
-    const auto began = std::chrono::steady_clock::now();
-    Pass pass(rng_.split(static_cast<std::uint64_t>(steps_++)));
-    backward(loss(pass));
-    optimizer_->step();
-    return 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  }
-
-  Model<float>& model() { return *model_; }
-
- private:
-  Var<float> loss(Pass& pass) const {
-    const Var<float> out = model_->logits(tokens_, pass);
-    return mean_squared_error(out, Tensor<float>::ones(out.shape()));
-  }
-
-  Rng rng_;
-  std::unique_ptr<Model<float>> model_;
-  TokenBatch tokens_;
-  std::unique_ptr<AdamW<float>> optimizer_;
-  index_t steps_ = 0;
-};
 
 /// Counts and memory, one model at a time.
 void measure_sizes(Stage& stage, const BaseModel& base, const Config& c) {
   for (const auto& [method, label] : methods) {
     const auto before = static_cast<double>(tensor_memory());
-    Trainer trainer(base, method, c);
+    StepTrainer trainer(base, adapter(method, c.integer("rank", 1, 1 << 20)), c);
     trainer.step();
     reset_peak_tensor_memory();
     trainer.step();
@@ -157,11 +99,8 @@ void measure_sizes(Stage& stage, const BaseModel& base, const Config& c) {
     const auto parameters = static_cast<double>(trainer.model().parameter_count());
     stage.keep("memory." + method, memory);
     stage.keep("parameters." + method, parameters);
-    index_t counted = 0;
-    for (const auto& [name, adapter] : adapters_of(trainer.model())) {
-      const Shape& shape = adapter->shape();
-      counted += adapter_size(method, shape[0], shape[1], c.integer("rank"));
-    }
+    const index_t counted = trained_numbers(adapter(method, c.integer("rank")),
+                                            adapted_shapes(base, c.text("targets")));
     stage.keep("counted." + method, static_cast<double>(counted));
     stage.log(0,
               {{method + "_parameters", parameters}, {method + "_memory_mib", memory / 1048576.0}});
@@ -171,10 +110,11 @@ void measure_sizes(Stage& stage, const BaseModel& base, const Config& c) {
 /// The shortest step of every method; they take turns, so that what else the machine does meets all
 /// of them. Kept as scalars: metrics.csv has what is the same at every run.
 void measure_times(Stage& stage, const BaseModel& base, const Config& c) {
-  std::vector<std::unique_ptr<Trainer>> trainers;
+  std::vector<std::unique_ptr<StepTrainer>> trainers;
   std::vector<double> shortest(methods.size(), std::numeric_limits<double>::infinity());
   for (std::size_t i = 0; i < methods.size(); ++i) {
-    trainers.push_back(std::make_unique<Trainer>(base, methods[i].first, c));
+    trainers.push_back(std::make_unique<StepTrainer>(
+        base, adapter(methods[i].first, c.integer("rank", 1, 1 << 20)), c));
     trainers[i]->step();  // memory is mapped, caches are warm
     stage.track("shortest." + methods[i].first, shortest[i]);
   }
@@ -182,7 +122,7 @@ void measure_times(Stage& stage, const BaseModel& base, const Config& c) {
   stage.loop(repeats, [&](index_t step) {
     if (step == repeats) return Stage::stop;
     for (std::size_t i = 0; i < trainers.size(); ++i) {
-      shortest[i] = std::min(shortest[i], trainers[i]->step());
+      shortest[i] = std::min(shortest[i], trainers[i]->step().wall);
     }
     return Stage::go_on;
   });

@@ -35,6 +35,7 @@ struct Series {
   std::vector<double> low, high;
   Style style = solid;
   int color = -1;    // index into the palette of 8; -1 = position within the panel
+  int marker = -1;   // index into the 8 marks of points; -1 = that of the color
   double width = 2;  // of the line, in points
 };
 

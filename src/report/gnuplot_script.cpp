@@ -75,7 +75,9 @@ void axis(std::string& out, const char* name, bool log, const Interval& range) {
   add(out, fmt::format("set {}tics ({})", name, tics));
 }
 
-void labels(std::string& out, const Panel& panel, const PanelExtent& extent) {
+void labels(std::string& out, const Drawing& d) {
+  const Panel& panel = d.panel;
+  const PanelExtent& extent = d.extent();
   if (!panel.title.empty()) {
     add(out, "set title " + text::gnuplot(panel.title) + " noenhanced");
   }
@@ -101,7 +103,14 @@ void labels(std::string& out, const Panel& panel, const PanelExtent& extent) {
     for (const char c : panel.categories[i]) name += c == '%' ? "%%" : std::string(1, c);
     tics += fmt::format("{}{} {}", i == 0 ? "" : ", ", text::gnuplot(name), i);
   }
-  add(out, "set xtics noenhanced scale 0 (" + tics + ")");
+  const char* slant = d.placement().slanted ? "rotate by 45 right " : "";
+  if (d.placement().slanted) {
+    // gnuplot would give the first and last names room of their own, each panel another.
+    const auto column = static_cast<double>(d.at % static_cast<std::size_t>(d.layout.columns));
+    add(out, fmt::format("set lmargin at screen {:.4f}", (column + 0.23) / d.layout.columns));
+    add(out, fmt::format("set rmargin at screen {:.4f}", (column + 0.96) / d.layout.columns));
+  }
+  add(out, fmt::format("set xtics {}noenhanced scale 0 ({})", slant, tics));
 }
 
 void legend(std::string& out, const Drawing& d) {
@@ -223,7 +232,8 @@ void curve(std::vector<std::string>& plots, const Drawing& d, std::size_t k) {
   const std::string width = number(s.width * d.layout.line);
   const std::string start = d.data(k) + " using " + xy;
   const std::string end = fmt::format("lc {} {}", colour, title_of(s.label));
-  const int marker = markers[(s.color >= 0 ? static_cast<std::size_t>(s.color) : k) % 8];
+  const std::size_t look = s.color >= 0 ? static_cast<std::size_t>(s.color) : k;
+  const int marker = markers[(s.marker >= 0 ? static_cast<std::size_t>(s.marker) : look) % 8];
   switch (s.style) {
     case Series::dash:
       plots.push_back(start + " with lines dt (9,5) lw " + width + " " + end);
@@ -403,7 +413,7 @@ std::string figure_script(const Figure& figure, const FigureNumbers& numbers,
     add(out, fmt::format("\n# panel {}", i + 1));
     add(out, "reset");
     common_style(out, layout);
-    labels(out, panel, d.extent());
+    labels(out, d);
     legend(out, d);
     if (panel.surfaces.empty() || !d.extent().drawable()) {
       add(out, "set tmargin at " + d.screen(layout.top));

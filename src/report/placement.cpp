@@ -218,6 +218,17 @@ Placement place_texts(const Panel& panel, const PanelExtent& extent, const PlotS
   return out;
 }
 
+constexpr double slant_sine = 0.7;  // of 45 degrees
+
+/// Width of the longest category's name, in pixels, by the type's size.
+double longest_category(const Panel& panel, double font) {
+  int longest = 0;
+  for (const std::string& name : panel.categories) {
+    longest = std::max(longest, text::display_width(text::clean(name)));
+  }
+  return 0.54 * font * longest;
+}
+
 }  // namespace
 
 FigureLayout layout_of(const Figure& figure) {
@@ -233,20 +244,30 @@ FigureLayout layout_of(const Figure& figure) {
   const auto lines = [&](double count) { return static_cast<int>(count * out.font); };
   out.top = lines(3.4);
 
+  const double plot_width = 0.7 * out.panel_width;
   int below = 0;
   bool notes = false;
+  double names = 0;  // height of slanted ones
   for (const Panel& panel : figure.panels) {
     out.extents.push_back(extent_of(panel));
     notes = notes || out.extents.back().not_positive > 0;
+    const double width = longest_category(panel, out.font);
+    if (width * static_cast<double>(panel.categories.size()) > plot_width) {
+      names = std::max(names, slant_sine * width);
+    }
   }
   // Numbers and the label of the x axis, perhaps with a line on what is left out.
-  out.legend_top = lines(notes ? 6.8 : 5.1);
+  out.legend_top = lines(notes ? 6.8 : 5.1) + static_cast<int>(names);
+  out.row_height += static_cast<int>(names);
   out.bottom = out.legend_top;
-  const PlotSize plot{0.7 * out.panel_width,
-                      static_cast<double>(out.row_height - out.top - out.bottom),
+  const PlotSize plot{plot_width, static_cast<double>(out.row_height - out.top - out.bottom),
                       static_cast<double>(out.font)};
   for (std::size_t i = 0; i < figure.panels.size(); ++i) {
-    out.placements.push_back(place_texts(figure.panels[i], out.extents[i], plot));
+    const Panel& panel = figure.panels[i];
+    out.placements.push_back(place_texts(panel, out.extents[i], plot));
+    out.placements.back().slanted =
+        longest_category(panel, out.font) * static_cast<double>(panel.categories.size()) >
+        plot_width;
     if (out.placements.back().legend == Panel::below) {
       below = std::max(below, lines(1.5 * legend_entries(figure.panels[i]) + 0.6));
     }

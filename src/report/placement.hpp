@@ -25,6 +25,8 @@ struct Placement {
   /// units of the axes, from the lower left.
   Panel::Legend legend = Panel::none;
   double legend_u = 0, legend_v = 0;
+  /// Names of categories stand at an angle: side by side they would run into each other.
+  bool slanted = false;
 };
 
 /// The picture in pixels at 96 dpi. Rows have one height, so that axes stand in line; legends below

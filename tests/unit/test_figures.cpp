@@ -171,6 +171,25 @@ TEST_CASE("labels are drawn as they are and run nothing") {
   CHECK(has(svg, ">it's %d<"));
 }
 
+TEST_CASE("names that do not fit side by side stand at an angle, marks can be chosen") {
+  const TempFolder folder;
+  const auto script = [&](const std::string& name, const std::vector<std::string>& categories) {
+    Figure f;
+    f.name = name;
+    Panel& p = f.panel();
+    p.categories = categories;
+    Series& s = p.points("", {0, 1}, {1, 2});
+    s.color = 0;
+    s.marker = 2;
+    write_figure(folder.path(), f);
+    return read_file(folder / (name + ".gp"));
+  };
+  CHECK_FALSE(has(script("short", {"one", "two", "three"}), "rotate by"));
+  const std::string slanted = script("long", {"a rather long name", "another one", "and a third"});
+  CHECK(has(slanted, "rotate by 45 right"));
+  CHECK(has(slanted, "pt 9 ps 1.1 lc rgb '#0072B2'"));
+}
+
 TEST_CASE("figures of data that can hardly be drawn") {
   const TempFolder folder;
   const auto draws = [&](const std::string& name, const std::function<void(Panel&)>& fill) {
