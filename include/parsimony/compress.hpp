@@ -9,6 +9,7 @@
 
 #include <parsimony/factored.hpp>
 #include <parsimony/gaussian_process.hpp>
+#include <parsimony/images.hpp>
 #include <parsimony/run.hpp>
 #include <parsimony/text_tasks.hpp>
 
@@ -59,7 +60,8 @@ class CompressionData {
   std::vector<std::string> remarks;
 };
 
-/// Where the data come from: text files, or a task for a model with a classification head.
+/// Where the data come from: text files, or a task (of texts or of images) for a model with a
+/// classification head.
 struct CompressionSource {
   std::string model;                     // a folder, or a llama2.c .bin; "": the shipped model
   std::string adapter;                   // an adapter folder to merge first, or ""
@@ -182,6 +184,11 @@ std::unique_ptr<CompressionData> text_compression(const CompressionSource& sourc
 /// none.
 std::unique_ptr<CompressionData> task_compression(const CompressionSource& source,
                                                   const TextSplits& splits, index_t max_length);
+
+/// A ViT with a trained classification head, on images: a sequence is an image. @throws ValueError
+/// if the model is for texts or for other images; InputError if it has no head.
+std::unique_ptr<CompressionData> image_compression(const CompressionSource& source,
+                                                   const ImageSplits& splits);
 
 /// compression.json: everything in the report. @throws IoError.
 void save_report(const CompressionReport& report, const std::string& path);

@@ -172,6 +172,7 @@ std::unique_ptr<CompressionData> data_of(Settings& s) {
     throw ValueError("expected --calibration FILES or a task (--task, --train), not both");
   }
   if (task && !s.source.tokenizer.empty()) throw ValueError("--tokenizer: expected text with it");
+  if (is_image_task(s.task)) return image_compression(s.source, load_images(s.task));
   if (task) return task_compression(s.source, load_splits(s.task), s.task.max_length);
   if (s.source.calibration.empty()) {
     throw ValueError("expected --calibration FILES (plain text), or --task NAME for a classifier");

@@ -65,8 +65,18 @@ bool is_image_task(const TaskSettings& s) {
 
 EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base) {
   if (!is_image_task(s)) return encode_task(base, load_splits(s), s.max_length);
+  return image_task(base, load_images(s));
+}
+
+ImageSplits load_images(const TaskSettings& s) {
   check_data_folder(s.data);
-  return image_task(base, load_image_task(s.task, s.data));
+  if (!s.train.empty() || !s.dev.empty() || !s.columns.empty()) {
+    throw ValueError(
+        fmt::format("--task {}: expected no --train, --dev or --columns beside it; "
+                    "they are of tables of texts",
+                    s.task));
+  }
+  return load_image_task(s.task, s.data);
 }
 
 TextSplits load_splits(const TaskSettings& s) {
