@@ -2,6 +2,7 @@
 
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -85,6 +86,11 @@ TextSplits load_splits(const TaskSettings& s) {
     throw ValueError("expected --task NAME or --train FILE, one of the two");
   }
   if (!s.task.empty()) {
+    const std::string near = nearest_name(s.task, image_task_names());
+    const auto& texts = text_task_names();
+    if (!near.empty() && std::find(texts.begin(), texts.end(), s.task) == texts.end()) {
+      throw ValueError(fmt::format("--task: there is no '{}', did you mean '{}'?", s.task, near));
+    }
     TextTaskOptions options;
     options.data_dir = s.data;
     return load_text_task(s.task, options);
