@@ -155,9 +155,10 @@ struct PcLoraOptions {
   double ratio = 0.5;
   index_t rank = 0;  // of every layer; 0: by the ratio
   std::string decay = "sine";
-  double decay_end = 0.8;     // share of the steps after which the weights are gone
+  double decay_end = 0.8;     // share of the steps after which the weights are gone; 0: never there
   double task_weight = 0.2;   // of the task's loss; the rest is distillation
-  double logit_weight = 1.0;  // of the divergence of the outputs beside the blocks' squared error
+  double feature_weight = 1;  // within it: of the blocks' squared error
+  double logit_weight = 1;    // and of the divergence of the outputs
   index_t steps = 1000;
   index_t batch = 16;
   double learning_rate = 3e-3;

@@ -127,6 +127,7 @@ class PcLoraJob : public Experiment {
     c.declare("decay", o.decay, "schedule");
     c.declare("decay_end", o.decay_end, "share of the steps");
     c.declare("task_weight", o.task_weight, "of the task's loss");
+    c.declare("feature_weight", o.feature_weight, "of the blocks' squared error");
     c.declare("logit_weight", o.logit_weight, "of the outputs' divergence");
     c.declare("steps", o.steps, "updates");
     c.declare("batch", o.batch, "sequences");
@@ -314,11 +315,14 @@ Command compress_command() {
       {"--recover-lr", "X", "its learning rate (1e-3)", &o.recover_rate},
       {"--rank", "N", "pc-lora: rank of every layer, instead of --ratio", &t.rank},
       {"--decay", "D", "pc-lora: sine (default), linear, 1-cosine or identity", &t.decay},
-      {"--decay-end", "X", "pc-lora: share of the steps after which the weights are gone (0.8)",
+      {"--decay-end", "X",
+       "pc-lora: share of the steps after which the weights are gone; 0: none from the start (0.8)",
        &t.decay_end},
       {"--task-weight", "X", "pc-lora: of the task's loss; the rest is distillation (0.2)",
        &t.task_weight},
-      {"--logit-weight", "X", "pc-lora: of the outputs beside the blocks (1)", &t.logit_weight},
+      {"--feature-weight", "X", "pc-lora: of the blocks in the distillation (1)",
+       &t.feature_weight},
+      {"--logit-weight", "X", "pc-lora: of the outputs in it (1)", &t.logit_weight},
       {"--steps", "N", "pc-lora: updates (1000)", &t.steps},
       {"--batch", "N", "pc-lora: sequences an update (16)", &t.batch},
       {"--lr", "X", "pc-lora: learning rate (3e-3)", &t.learning_rate},

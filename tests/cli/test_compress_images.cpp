@@ -99,6 +99,24 @@ TEST_CASE("compress: every method on a ViT; its folder loads wherever a model do
   CHECK((read_file(out / "svd/model.safetensors") == read_file(out / "twice/model.safetensors")));
 }
 
+TEST_CASE("compress: pc-lora without weights from the start learns, with and without features") {
+  const Fixture& f = fixture();
+  const TempFolder out;
+  std::vector<double> losses;
+  for (const std::string feature : {"0", "1"}) {
+    done(f.task({"compress", "--method", "pc-lora", "--model", f.model, "--decay-end", "0",
+                 "--feature-weight", feature, "--ratio", "0.4", "--steps", "60", "--out",
+                 out / feature, "--quiet"}));
+    const json r = json::parse(read_file(out / (feature + "/compression.json")));
+    CHECK(r["after"]["loss"].get<double>() < 1.5);  // at random 2.3
+    losses.push_back(r["after"]["loss"]);
+  }
+  CHECK(losses[0] != losses[1]);
+  refused(f.task({"compress", "--method", "pc-lora", "--model", f.model, "--feature-weight", "-1",
+                  "--out", out / "x"}),
+          "weights of features and logits");
+}
+
 TEST_CASE("compress: what is refused of a ViT and of images") {
   const Fixture& f = fixture();
   const TempFolder out;
