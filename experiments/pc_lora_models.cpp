@@ -100,6 +100,7 @@ BaseModel fresh_vit(const Config& c, const Tensor<float>& pixels, const std::str
   config.num_hidden_layers = c.integer("vit_layers", 1, 1000);
   config.num_attention_heads = 2;
   config.intermediate_size = 4 * config.hidden_size;
+  config.patch_size = config.image_size / c.integer("vit_side", 1, config.image_size);
   Vit<float>(config, Rng(0).split("vit")).save(folder);
   return BaseModel(folder);
 }

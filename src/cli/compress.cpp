@@ -280,13 +280,16 @@ Command compress_command() {
       "goes "
       "on with --resume. A language model needs text (--calibration): a BERT's loss is "
       "that of masked tokens, a GPT-2's or LLaMA's that of each next one. A classifier needs its "
-      "task (--task, or --train and --dev). OUT/compression.json has ranks and losses.";
+      "task (--task, or --train and --dev), a ViT one of images. OUT/compression.json has ranks "
+      "and losses.";
   c.examples = {
       "parsimony compress --ratio 0.5 --calibration books.txt --out small",
       "parsimony compress --method svd --ratio 0.5 --calibration books.txt --out small-svd",
       "parsimony compress --model stories260k --calibration stories.txt --recover 100 --out small",
       "parsimony compress --method pc-lora --ratio 0.1 --model runs/sst2/model --task sst2 --out "
       "small-sst2",
+      "parsimony compress --method pc-lora --ratio 0.1 --model runs/digits --task optdigits --out "
+      "small-digits",
       "parsimony evaluate --model small-sst2 --task sst2"};
   c.options = {
       {"--method", "M", "bolaco (default), svd, asvd or pc-lora", &o.method},
