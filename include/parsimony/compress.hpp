@@ -9,6 +9,7 @@
 
 #include <parsimony/factored.hpp>
 #include <parsimony/gaussian_process.hpp>
+#include <parsimony/images.hpp>
 #include <parsimony/run.hpp>
 #include <parsimony/text_tasks.hpp>
 
@@ -59,7 +60,8 @@ class CompressionData {
   std::vector<std::string> remarks;
 };
 
-/// Where the data come from: text files, or a task for a model with a classification head.
+/// Where the data come from: text files, or a task (of texts or of images) for a model with a
+/// classification head.
 struct CompressionSource {
   std::string model;                     // a folder, or a llama2.c .bin; "": the shipped model
   std::string adapter;                   // an adapter folder to merge first, or ""
@@ -155,9 +157,10 @@ struct PcLoraOptions {
   double ratio = 0.5;
   index_t rank = 0;  // of every layer; 0: by the ratio
   std::string decay = "sine";
-  double decay_end = 0.8;     // share of the steps after which the weights are gone
+  double decay_end = 0.8;     // share of the steps after which the weights are gone; 0: never there
   double task_weight = 0.2;   // of the task's loss; the rest is distillation
-  double logit_weight = 1.0;  // of the divergence of the outputs beside the blocks' squared error
+  double feature_weight = 1;  // within it: of the blocks' squared error
+  double logit_weight = 1;    // and of the divergence of the outputs
   index_t steps = 1000;
   index_t batch = 16;
   double learning_rate = 3e-3;
@@ -184,6 +187,11 @@ std::unique_ptr<CompressionData> text_compression(const CompressionSource& sourc
 /// none.
 std::unique_ptr<CompressionData> task_compression(const CompressionSource& source,
                                                   const TextSplits& splits, index_t max_length);
+
+/// A ViT with a trained classification head, on images: a sequence is an image. @throws ValueError
+/// if the model is for texts or for other images; InputError if it has no head.
+std::unique_ptr<CompressionData> image_compression(const CompressionSource& source,
+                                                   const ImageSplits& splits);
 
 /// compression.json: everything in the report. @throws IoError.
 void save_report(const CompressionReport& report, const std::string& path);

@@ -17,6 +17,12 @@ std::vector<double> read_idx_labels(const std::string& path);
 /// @throws InputError naming file and line.
 EncodedExamples read_optdigits(const std::string& path);
 
+/// Images without classes (n, channels, rows, columns), by what the file begins with: a .npy array
+/// of that shape or (n, rows, columns), taken as it is; an IDX file of bytes; else optdigits'
+/// lines.
+/// @throws InputError naming the file.
+Tensor<float> read_images(const std::string& path);
+
 /// A task on images with its examples.
 struct ImageSplits {
   TextTask task;

@@ -127,6 +127,7 @@ class PcLoraJob : public Experiment {
     c.declare("decay", o.decay, "schedule");
     c.declare("decay_end", o.decay_end, "share of the steps");
     c.declare("task_weight", o.task_weight, "of the task's loss");
+    c.declare("feature_weight", o.feature_weight, "of the blocks' squared error");
     c.declare("logit_weight", o.logit_weight, "of the outputs' divergence");
     c.declare("steps", o.steps, "updates");
     c.declare("batch", o.batch, "sequences");
@@ -172,6 +173,7 @@ std::unique_ptr<CompressionData> data_of(Settings& s) {
     throw ValueError("expected --calibration FILES or a task (--task, --train), not both");
   }
   if (task && !s.source.tokenizer.empty()) throw ValueError("--tokenizer: expected text with it");
+  if (is_image_task(s.task)) return image_compression(s.source, load_images(s.task));
   if (task) return task_compression(s.source, load_splits(s.task), s.task.max_length);
   if (s.source.calibration.empty()) {
     throw ValueError("expected --calibration FILES (plain text), or --task NAME for a classifier");
@@ -278,13 +280,16 @@ Command compress_command() {
       "goes "
       "on with --resume. A language model needs text (--calibration): a BERT's loss is "
       "that of masked tokens, a GPT-2's or LLaMA's that of each next one. A classifier needs its "
-      "task (--task, or --train and --dev). OUT/compression.json has ranks and losses.";
+      "task (--task, or --train and --dev), a ViT one of images. OUT/compression.json has ranks "
+      "and losses.";
   c.examples = {
       "parsimony compress --ratio 0.5 --calibration books.txt --out small",
       "parsimony compress --method svd --ratio 0.5 --calibration books.txt --out small-svd",
       "parsimony compress --model stories260k --calibration stories.txt --recover 100 --out small",
       "parsimony compress --method pc-lora --ratio 0.1 --model runs/sst2/model --task sst2 --out "
       "small-sst2",
+      "parsimony compress --method pc-lora --ratio 0.1 --model runs/digits --task optdigits --out "
+      "small-digits",
       "parsimony evaluate --model small-sst2 --task sst2"};
   c.options = {
       {"--method", "M", "bolaco (default), svd, asvd or pc-lora", &o.method},
@@ -316,11 +321,14 @@ Command compress_command() {
       {"--recover-lr", "X", "its learning rate (1e-3; subspace: 1e-2)", &o.recover_rate},
       {"--rank", "N", "pc-lora: rank of every layer, instead of --ratio", &t.rank},
       {"--decay", "D", "pc-lora: sine (default), linear, 1-cosine or identity", &t.decay},
-      {"--decay-end", "X", "pc-lora: share of the steps after which the weights are gone (0.8)",
+      {"--decay-end", "X",
+       "pc-lora: share of the steps after which the weights are gone; 0: none from the start (0.8)",
        &t.decay_end},
       {"--task-weight", "X", "pc-lora: of the task's loss; the rest is distillation (0.2)",
        &t.task_weight},
-      {"--logit-weight", "X", "pc-lora: of the outputs beside the blocks (1)", &t.logit_weight},
+      {"--feature-weight", "X", "pc-lora: of the blocks in the distillation (1)",
+       &t.feature_weight},
+      {"--logit-weight", "X", "pc-lora: of the outputs in it (1)", &t.logit_weight},
       {"--steps", "N", "pc-lora: updates (1000)", &t.steps},
       {"--batch", "N", "pc-lora: sequences an update (16)", &t.batch},
       {"--lr", "X", "pc-lora: learning rate (3e-3)", &t.learning_rate},

@@ -179,28 +179,57 @@ EncodedExamples encode_lines(const Tokenizer& tokenizer, const Lines& lines, ind
   return out;
 }
 
+/// The images of a file, as the ViT takes them.
+EncodedExamples read_pixels(const std::string& path, const BaseModel& base) {
+  if (path == "-") {
+    throw ValueError(
+        fmt::format("--input: expected a file of images, since '{}' is a ViT; got -", base.name()));
+  }
+  EncodedExamples out;
+  out.pixels = read_images(path);
+  const BaseConfig& c = base.config();
+  const Shape one{c.num_channels, c.image_size, c.image_size};
+  const Shape found{out.pixels.dim(1), out.pixels.dim(2), out.pixels.dim(3)};
+  if (found != one) {
+    throw InputError(fmt::format("'{}': expected images {} for '{}'; got {}", path, one.str(),
+                                 base.name(), found.str()));
+  }
+  const auto count = static_cast<std::size_t>(out.pixels.dim(0));
+  out.encodings.resize(count);
+  out.labels.resize(count);
+  out.source.resize(count);
+  return out;
+}
+
+/// Logits of every line, or of every image.
+Tensor<float> answers(const PredictSettings& s, const Answering& answering) {
+  const BaseModel& base = answering.base;
+  if (base.config().type == "vit") {
+    return model_outputs(*answering.model, read_pixels(s.input, base), 0, s.batch);
+  }
+  const Lines lines = read_lines(s.input);
+  const index_t limit = length_limit(base, s.max_length);
+  if (lines.examples.empty()) return Tensor<float>({0, answering.task.outputs()});
+  return model_outputs(*answering.model, encode_lines(base.tokenizer(), lines, limit),
+                       base.tokenizer().pad_id(), s.batch);
+}
+
 int predict(PredictSettings& s) {
   apply_threads(s.threads);
   if (s.batch < 1) throw ValueError(fmt::format("--batch: expected at least 1; got {}", s.batch));
-  const Lines lines = read_lines(s.input);
   const Answering answering(s.model, s.adapter);
   if (!s.quiet) warn_of_fresh(answering);
-  const index_t limit = length_limit(answering.base, s.max_length);
+  const Tensor<float> logits = answers(s, answering);
   std::string out;
-  if (!lines.examples.empty()) {
-    const Tokenizer& tokenizer = answering.base.tokenizer();
-    const Tensor<float> logits = model_outputs(
-        *answering.model, encode_lines(tokenizer, lines, limit), tokenizer.pad_id(), s.batch);
-    for (index_t i = 0; i < logits.dim(0); ++i) {
-      for (index_t j = 0; j < logits.dim(1); ++j) {
-        const float value = logits.at({i, j});
-        if (!std::isfinite(value)) {
-          throw NumericalError(fmt::format("predict: line {}: output {} is {}", i + 1, j, value));
-        }
-        out += fmt::format("{}{:.9g}", j == 0 ? "" : "\t", value);
+  for (index_t i = 0; i < logits.dim(0); ++i) {
+    for (index_t j = 0; j < logits.dim(1); ++j) {
+      const float value = logits.at({i, j});
+      if (!std::isfinite(value)) {
+        throw NumericalError(fmt::format("predict: line {}: output {} is {}", i + 1, j, value));
       }
-      out += '\n';
+      out += fmt::format("{}{:.9g}", j == 0 ? "" : "\t", value);
     }
+    out += '\n';
   }
   if (s.output == "-") {
     std::fwrite(out.data(), 1, out.size(), stdout);
@@ -240,18 +269,20 @@ Command predict_command() {
   auto s = std::make_shared<PredictSettings>();
   Command c;
   c.name = "predict";
-  c.summary = "The outputs of a fine-tuned model on texts";
+  c.summary = "The outputs of a fine-tuned model on texts or images";
   c.details =
       "Input: no header, one text a line or two with a tab between, quotes literal; an empty line "
       "is an empty text. Output: one line each, the logits with 9 significant digits, separated by "
-      "tabs. Texts longer than the model's positions are cut.";
+      "tabs. Texts longer than the model's positions are cut. A ViT takes a file of images: .npy "
+      "(n, channels, rows, columns) as the model takes them, IDX of bytes, or optdigits' lines.";
   c.examples = {"parsimony predict --adapter runs/first/adapter --input pairs.tsv --output out.tsv",
                 "printf 'a dog runs\\ta dog is running\\n' | parsimony predict --adapter "
-                "runs/first/adapter"};
+                "runs/first/adapter",
+                "parsimony predict --model runs/digits/model --input digits.npy"};
   c.options = {
       {"--model", "DIR", "model folder (the adapter's base; the shipped tiny-en)", &s->model},
       {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
-      {"--input", "FILE", "texts (-: stdin)", &s->input},
+      {"--input", "FILE", "texts (-: stdin), or images", &s->input},
       {"--output", "FILE", "logits (-: stdout)", &s->output},
       {"--max-length", "N", "tokens kept of longer texts (the model's positions)", &s->max_length},
       {"--batch", "N", "texts at a time (32)", &s->batch},

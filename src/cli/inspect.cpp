@@ -253,6 +253,7 @@ Json inspect_model(const Settings& s, const std::string& folder, SafetensorsSumm
   if (const FactoredRanks ranks = factored_ranks(*model); !ranks.empty()) {
     json["factored_ranks"] = ranks;
   }
+  if (c.type == "vit") json["image"] = {c.num_channels, c.image_size, c.image_size};
   if (fs::exists(fs::path(folder) / "vocab.txt")) {
     const auto tokenizer = WordPieceTokenizer::load(folder);
     json["tokens"] = tokenizer.size();
@@ -289,19 +290,29 @@ void print_adapter(const Json& json) {
              json["weights"]["parameters"].get<index_t>());
 }
 
-void print_model(const Json& json) {
-  static const std::map<std::string, std::string> families = {
-      {"bert", "BERT"}, {"gpt2", "GPT-2"}, {"llama", "LLaMA"}, {"vit", "ViT"}};
-  fmt::print("model       {}, {} layers x {}, {} heads, {} inner\n",
-             families.at(json["type"].get<std::string>()), json["layers"].get<index_t>(),
-             json["hidden_size"].get<index_t>(), json["heads"].get<index_t>(),
-             json["intermediate_size"].get<index_t>());
+/// What goes in: the vocabulary, or the images.
+void print_input(const Json& json) {
+  if (json.contains("image")) {
+    fmt::print("images      {} channels x {} x {}\n", json["image"][0].get<index_t>(),
+               json["image"][1].get<index_t>(), json["image"][2].get<index_t>());
+    return;
+  }
   fmt::print("vocabulary  {} rows", json["vocabulary"].get<index_t>());
   if (json.contains("tokens")) {
     fmt::print(", {} tokens, {}", json["tokens"].get<index_t>(),
                json["lower_case"].get<bool>() ? "lower case" : "cased");
   }
   fmt::print("; {} positions\n", json["positions"].get<index_t>());
+}
+
+void print_model(const Json& json) {
+  static const std::map<std::string, const char*> names = {
+      {"bert", "BERT"}, {"gpt2", "GPT-2"}, {"llama", "LLaMA"}, {"vit", "ViT"}};
+  fmt::print("model       {}, {} layers x {}, {} heads, {} inner\n",
+             names.at(json["type"].get<std::string>()), json["layers"].get<index_t>(),
+             json["hidden_size"].get<index_t>(), json["heads"].get<index_t>(),
+             json["intermediate_size"].get<index_t>());
+  print_input(json);
   if (json.contains("factored_ranks")) {
     const auto ranks = json["factored_ranks"].get<std::map<std::string, index_t>>();
     index_t low = ranks.begin()->second;

@@ -2,6 +2,7 @@
 
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -65,8 +66,18 @@ bool is_image_task(const TaskSettings& s) {
 
 EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base) {
   if (!is_image_task(s)) return encode_task(base, load_splits(s), s.max_length);
+  return image_task(base, load_images(s));
+}
+
+ImageSplits load_images(const TaskSettings& s) {
   check_data_folder(s.data);
-  return image_task(base, load_image_task(s.task, s.data));
+  if (!s.train.empty() || !s.dev.empty() || !s.columns.empty()) {
+    throw ValueError(
+        fmt::format("--task {}: expected no --train, --dev or --columns beside it; "
+                    "they are of tables of texts",
+                    s.task));
+  }
+  return load_image_task(s.task, s.data);
 }
 
 TextSplits load_splits(const TaskSettings& s) {
@@ -75,6 +86,11 @@ TextSplits load_splits(const TaskSettings& s) {
     throw ValueError("expected --task NAME or --train FILE, one of the two");
   }
   if (!s.task.empty()) {
+    const std::string near = nearest_name(s.task, image_task_names());
+    const auto& texts = text_task_names();
+    if (!near.empty() && std::find(texts.begin(), texts.end(), s.task) == texts.end()) {
+      throw ValueError(fmt::format("--task: there is no '{}', did you mean '{}'?", s.task, near));
+    }
     TextTaskOptions options;
     options.data_dir = s.data;
     return load_text_task(s.task, options);

@@ -24,6 +24,8 @@ std::vector<Option> task_options(TaskSettings& s, bool with_train);
 TextSplits load_splits(const TaskSettings& s);
 /// Whether the task is on images.
 bool is_image_task(const TaskSettings& s);
+/// The images of such a task. @throws ValueError if files are named beside it; as load_image_task.
+ImageSplits load_images(const TaskSettings& s);
 /// The task as the model reads it. @throws as load_splits, encode_task, image_task.
 EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base);
 

@@ -2,6 +2,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/images.hpp>
+#include <parsimony/npy.hpp>
 #include <parsimony/strings.hpp>
 
 #include <algorithm>
@@ -133,6 +134,21 @@ EncodedExamples read_optdigits(const std::string& path) {
   const auto count = static_cast<index_t>(labels.size());
   if (count == 0) throw InputError(fmt::format("'{}': expected images; there are none", path));
   return examples_of(Tensor<float>({count, 1, side, side}, pixels), std::move(labels));
+}
+
+Tensor<float> read_images(const std::string& path) {
+  const std::string bytes = read_file(path);
+  if (bytes.compare(0, 6, "\x93NUMPY") != 0) {
+    const bool idx = bytes.size() >= 2 && bytes[0] == 0 && bytes[1] == 0;
+    return idx ? read_idx_images(path) : read_optdigits(path).pixels;
+  }
+  const Tensor<float> array = load_npy_as<float>(path);
+  if ((array.rank() != 3 && array.rank() != 4) || array.size() == 0) {
+    throw InputError(fmt::format(
+        "'{}': expected images (n, channels, rows, columns) or (n, rows, columns); got {}", path,
+        array.shape().str()));
+  }
+  return array.rank() == 4 ? array : array.reshape({array.dim(0), 1, array.dim(1), array.dim(2)});
 }
 
 const std::vector<std::string>& image_task_names() {

@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 
+#include "lm/compress_task.hpp"
 #include "lm/compress_text.hpp"
 
 namespace parsimony {
@@ -25,19 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 using T = float;
 using Part = CompressionData::Part;
-
-bool starts_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
-
-const Model<T>& as_classifier(const Module<T>& model) {
-  return dynamic_cast<const Model<T>&>(model);
-}
-
-/// BERT's classifier, or a decoder's.
-bool is_classifier(const std::string& parameter) {
-  return starts_with(parameter, "classifier.") || starts_with(parameter, "score.");
-}
 
 /// What the folder has beside the compressed model: the heads of other kinds, the vocabulary, the
 /// task.
@@ -67,13 +55,12 @@ void save_with_rest(const BaseModel& base, Bert<T>& model, const std::string& fo
   copy_files({"task.json", "special_tokens_map.json", "tokenizer.json"}, base.folder(), folder);
 }
 
-void require_folder(const BaseModel& base) {
-  if (base.folder().empty()) {
-    throw InputError("compress: expected a trained model; scratch:SIZE has fresh weights");
-  }
+void require_texts(const BaseModel& base) {
   if (base.config().type == "vit") {
-    throw InputError(fmt::format("compress: expected a model of texts; '{}' is of model type {}",
-                                 base.name(), base.config().type));
+    throw InputError(
+        fmt::format("compress: expected a model of texts; '{}' is of model type vit; name the task "
+                    "of its images: --task {}",
+                    base.name(), fmt::join(image_task_names(), " or --task ")));
   }
 }
 
@@ -86,7 +73,8 @@ const WordPieceTokenizer& words_of(const BaseModel& base) {
 class MaskedText : public CompressionData {
  public:
   explicit MaskedText(const CompressionSource& source) : base_(source.model) {
-    require_folder(base_);
+    require_trained(base_);
+    require_texts(base_);
     LoadReport report;
     load_bert<T>(base_.folder(), BertHead::masked_lm, Rng(0), 0, &report);
     if (!report.fresh.empty()) {
@@ -130,100 +118,22 @@ class MaskedText : public CompressionData {
 
 // --- A task -------------------------------------------------------------------------------------
 
-class Classification : public CompressionData {
+class TextClassification : public TaskCompression {
  public:
-  Classification(const CompressionSource& source, const TextSplits& splits, index_t max_length)
-      : base_(source.model), adapter_(source.adapter) {
-    require_folder(base_);
-    const EncodedTask encoded = encode_task(base_, splits, max_length);
-    task_ = encoded.task;
-    pad_id_ = encoded.pad_id;
-    if (encoded.train.size() < 3 || encoded.dev.size() < 1) {
-      throw InputError(
-          fmt::format("compress: expected at least 3 training and 1 dev example; got {} and {}",
-                      encoded.train.size(), encoded.dev.size()));
-    }
-    test_ = encoded.dev;
-    const index_t n = encoded.train.size();
-    const index_t held = std::max<index_t>(1, std::min(source.windows, n / 4));
-    const std::vector<index_t> order = Rng(0).split("parts").permutation(n);
-    const auto at = order.begin() + held;
-    allocation_ = select_rows(encoded.train, {order.begin(), at});
-    const auto most = static_cast<std::ptrdiff_t>(std::min(source.sequences, n - held));
-    calibration_ = select_rows(encoded.train, {at, at + most});
-    load();  // a model without a head is refused now
-  }
-
-  std::unique_ptr<Module<T>> load() const override {
-    LoadReport report;
-    auto model = base_.classifier(task_, 0, &report);
-    bool fresh = std::any_of(report.fresh.begin(), report.fresh.end(), is_classifier);
-    if (!adapter_.empty()) {
-      load_adapters<T>(*model, adapter_);
-      merge_adapters<T>(*model);
-      fresh = false;
-    }
-    if (fresh) {
-      throw InputError(
-          fmt::format("'{}': expected a model with a classifier of {} outputs, trained for the "
-                      "task; 'parsimony "
-                      "finetune --method full' makes one, --adapter DIR takes what finetune made",
-                      base_.name(), task_.outputs()));
-    }
-    return model;
-  }
-  index_t size(Part part) const override { return examples(part).size(); }
-  CompressionBatch batch(Part part, const std::vector<index_t>& sequences,
-                         const Rng&) const override {
-    const TextBatch b = make_batch(examples(part), sequences, pad_id_);
-    CompressionBatch out;
-    if (task_.regression()) {
-      out.values = b.targets<T>();
-    } else {
-      out.classes = b.classes();
-    }
-    out.places = b.ids.size();
-    if (b.mask.defined()) {
-      std::vector<std::int64_t> tokens;
-      for (index_t i = 0; i < b.mask.size(); ++i) {
-        if (b.mask.data()[i] != 0) tokens.push_back(i);
-      }
-      out.tokens = Tensor<std::int64_t>({static_cast<index_t>(tokens.size())}, tokens);
-    }
-    const TokenBatch tokens{b.ids, b.type_ids, b.mask};
-    out.outputs = [tokens](const Module<T>& model, Pass& pass) {
-      return as_classifier(model).logits(tokens, pass);
-    };
-    return out;
-  }
-  void save(Module<T>& model, const std::string& folder) const override {
-    if (auto* decoder = dynamic_cast<Decoder<T>*>(&model)) {
-      save_decoder(*decoder, base_.tokenizer(), base_.folder(), folder);
-    } else {
-      save_with_rest(base_, dynamic_cast<Bert<T>&>(model), folder);
-    }
-    const fs::path task = fs::path(adapter_) / "task.json";
-    if (!adapter_.empty() && fs::exists(task)) {
-      write_file_atomically((fs::path(folder) / "task.json").string(), read_file(task.string()));
-    }
-  }
-  bool trains(const std::string& parameter) const override { return is_classifier(parameter); }
-  std::string measure() const override { return ""; }
-  std::vector<std::pair<std::string, double>> scores(const Module<T>& model) const override {
-    return task_metrics(task_, model_outputs(as_classifier(model), test_, pad_id_), test_.labels);
+  TextClassification(const CompressionSource& source, const TextSplits& splits, index_t max_length)
+      : TaskCompression(source) {
+    require_texts(base());
+    use(encode_task(base(), splits, max_length), source);
   }
 
  private:
-  const EncodedExamples& examples(Part part) const {
-    return part == Part::calibration  ? calibration_
-           : part == Part::allocation ? allocation_
-                                      : test_;
+  void write(Module<T>& model, const std::string& folder) const override {
+    if (auto* decoder = dynamic_cast<Decoder<T>*>(&model)) {
+      save_decoder(*decoder, base().tokenizer(), base().folder(), folder);
+    } else {
+      save_with_rest(base(), dynamic_cast<Bert<T>&>(model), folder);
+    }
   }
-  BaseModel base_;
-  std::string adapter_;
-  TextTask task_;
-  EncodedExamples calibration_, allocation_, test_;
-  std::int32_t pad_id_ = 0;
 };
 
 }  // namespace
@@ -234,7 +144,7 @@ std::unique_ptr<CompressionData> masked_text(const CompressionSource& source) {
 
 std::unique_ptr<CompressionData> task_compression(const CompressionSource& source,
                                                   const TextSplits& splits, index_t max_length) {
-  return std::make_unique<Classification>(source, splits, max_length);
+  return std::make_unique<TextClassification>(source, splits, max_length);
 }
 
 }  // namespace parsimony

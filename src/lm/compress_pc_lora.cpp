@@ -31,8 +31,8 @@ struct Losses {
   double task = 0, blocks = 0, logits = 0;
 };
 
-/// a · task + (1 - a) · (mean over blocks of the mean squared error + w · divergence of the outputs
-/// from the teacher's).
+/// a · task + (1 - a) · (v · mean over blocks of the mean squared error + w · divergence of the
+/// outputs from the teacher's).
 Losses losses(const CompressionBatch& batch, const Module<T>& student, const Module<T>& teacher,
               const PcLoraOptions& o) {
   std::vector<Var<T>> taught;
@@ -71,7 +71,9 @@ Losses losses(const CompressionBatch& batch, const Module<T>& student, const Mod
   }
   const double a = o.task_weight;
   Losses found;
-  found.total = add(scale(task, a), scale(add(blocks, scale(logits, o.logit_weight)), 1.0 - a));
+  found.total =
+      add(scale(task, a),
+          scale(add(scale(blocks, o.feature_weight), scale(logits, o.logit_weight)), 1.0 - a));
   found.task = static_cast<double>(task.item());
   found.blocks = static_cast<double>(blocks.item());
   found.logits = static_cast<double>(logits.item());
@@ -94,6 +96,18 @@ FactoredRanks ranks_of(const std::vector<CompressibleLayer<T>>& layers, const Pc
   return ranks;
 }
 
+/// B of N(0, 1/r), with which B A has the variance of a fresh dense layer, 1/(3 in). Where no
+/// weight is left to start from, B = 0 is a saddle: of two such layers in a row neither has a
+/// gradient.
+void draw_up(const std::vector<CompressibleLayer<T>>& layers, const Rng& rng) {
+  for (const auto& l : layers) {
+    auto& pair = dynamic_cast<PcLora<T>&>(*l.layer->adapter());
+    const Shape& shape = pair.up.shape();
+    pair.up.assign(
+        rng.split(l.name).normal<T>(shape, 1 / std::sqrt(static_cast<double>(shape[1]))));
+  }
+}
+
 index_t count(const Module<T>& model) {
   index_t sum = 0;
   for (const auto& [name, var] : model.named_parameters()) sum += var.value().size();
@@ -109,10 +123,10 @@ void check(const PcLoraOptions& o) {
   decay_factor(o.decay, 0);
   need(o.ratio > 0 && o.ratio < 1, fmt::format("a ratio in (0, 1); got {}", o.ratio));
   need(o.rank >= 0, fmt::format("a rank of at least 1; got {}", o.rank));
-  need(o.decay_end > 0 && o.decay_end <= 1,
-       fmt::format("the end of the decay in (0, 1]; got {}", o.decay_end));
-  need(o.task_weight >= 0 && o.task_weight <= 1 && o.logit_weight >= 0,
-       "a weight of the task in [0, 1] and one of the logits of at least 0");
+  need(o.decay_end >= 0 && o.decay_end <= 1,
+       fmt::format("the end of the decay in [0, 1]; got {}", o.decay_end));
+  need(o.task_weight >= 0 && o.task_weight <= 1 && o.feature_weight >= 0 && o.logit_weight >= 0,
+       "a weight of the task in [0, 1] and weights of features and logits of at least 0");
   need(o.steps >= 1 && o.batch >= 1 && o.eval_every >= 0, "steps and batch of at least 1");
   need(o.learning_rate > 0 && o.weight_decay >= 0 && o.clip >= 0 && o.warmup >= 0 && o.warmup <= 1,
        "a learning rate above 0, weight decay and clip of at least 0, a warm-up in [0, 1]");
@@ -132,6 +146,7 @@ Compressed compress_pc_lora(Stage& stage, const CompressionData& data, const PcL
   require_dense(layers);
   const index_t before = count(student);
   attach_pc_lora(student, ranks_of(layers, o), rng.split("adapters"));
+  if (o.decay_end == 0) draw_up(layers, rng.split("B"));
   for (auto& [name, var] : student.named_parameters()) {
     if (data.trains(name)) var.set_requires_grad(true);
   }
@@ -146,7 +161,10 @@ Compressed compress_pc_lora(Stage& stage, const CompressionData& data, const PcL
   for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
   stage.track("optimizer.steps", optimizer.counter());
 
-  const auto end = std::max<index_t>(1, std::llround(o.decay_end * static_cast<double>(o.steps)));
+  const index_t end =
+      o.decay_end == 0
+          ? 0
+          : std::max<index_t>(1, std::llround(o.decay_end * static_cast<double>(o.steps)));
   const index_t sequences = data.size(Part::calibration);
   const Scorer test(data, Part::test, teacher.get());
   const CompressionScore at_first = test(*teacher);

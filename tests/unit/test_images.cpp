@@ -3,6 +3,7 @@
 #include <parsimony/files.hpp>
 #include <parsimony/images.hpp>
 #include <parsimony/metrics.hpp>
+#include <parsimony/npy.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/optim.hpp>
 #include <parsimony/vit.hpp>
@@ -94,6 +95,24 @@ TEST_CASE("images: optdigits' lines, batches, and a ViT that learns them") {
           for (int i = 0; i < 64; ++i) right.push_back(i % 4 == i / 4 % 4 ? 1.0F : 0.0F);
           return right;
         }())));
+}
+
+TEST_CASE("images: a file without classes, by what it begins with") {
+  const TempFolder temp;
+  const std::string path = temp / "images";
+  write_raw(path, idx({2051, 1, 1, 2}, std::string("\x00\xff", 2)));
+  CHECK(read_images(path).to_vector() == std::vector<float>{-1, 1});
+  std::string line;
+  for (int i = 0; i < 64; ++i) line += "8,";
+  write_raw(path, line + "3\n");
+  CHECK(read_images(path).shape() == Shape{1, 1, 8, 8});
+  save_npy(path, Tensor<double>({2, 1, 3}, {1, 2, 3, 4, 5, 6}));
+  CHECK(read_images(path).shape() == Shape{2, 1, 1, 3});
+  CHECK(read_images(path).at({1, 0, 0, 2}) == 6);
+  save_npy(path, Tensor<float>({1, 3, 2, 2}, std::vector<float>(12, 0.5F)));
+  CHECK(read_images(path).shape() == Shape{1, 3, 2, 2});
+  save_npy(path, Tensor<float>({4}, std::vector<float>(4, 0.5F)));
+  CHECK_THROWS_WITH(read_images(path), contains("(n, channels, rows, columns)"));
 }
 
 TEST_CASE("images: the published sets") {
