@@ -131,7 +131,7 @@ TEST_CASE("compress: what is refused of a ViT and of images") {
     }
     // A model of texts with images, and the reverse.
     refused(f.task(with("", {"--method", method})), "'tiny-en' is a bert");
-    refused(with(f.model, {"--method", method, "--task", "synthetic"}), "is a ViT");
+    refused(with(f.model, {"--method", method, "--task", "synthetic"}), "is of model type vit");
   }
   write_raw(out / "text.txt", "a dog runs\n");
   refused(with(f.model, {"--calibration", out / "text.txt"}), "--task mnist or --task optdigits");
@@ -141,7 +141,12 @@ TEST_CASE("compress: what is refused of a ViT and of images") {
   refused(f.task(with("scratch:vit-tiny-28x1", {})), "fresh weights");
   refused(with(f.model, {"--task", "optdigit"}), "did you mean 'optdigits'?");
   refused(f.task(with(f.model, {"--ratio", "0.001", "--method", "pc-lora"})), "one direction");
-  refused(with(f.model, {"--task", "optdigits", "--data", out.path()}), "optdigits.tra");
+  Environment no_data;
+  no_data.unset = {"PARSIMONY_DATA"};
+  const Outcome absent =
+      program(with(f.model, {"--task", "optdigits", "--data", out.path()}), no_data);
+  CHECK(absent.code == 2);
+  CHECK_THAT(absent.err, contains("optdigits.tra"));
   // Without its head.
   make_folders(out / "headless");
   TensorMap kept;
