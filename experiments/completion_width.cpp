@@ -174,24 +174,39 @@ void draw(Run& run, const Settings& s, const Curves curves[2]) {
 
 void CompletionWidth::run(Run& run) const {
   const Settings s(run.config());
-  Curves curves[2];
+  std::vector<CompletionProblem> problems;
   for (index_t trial = 0; trial < s.trials; ++trial) {
+    problems.push_back(completion_problem(s.d, s.r, s.p, trial_rng(run, trial)));
+  }
+  std::vector<Run::Member> members;
+  for (index_t trial = 0; trial < s.trials; ++trial) {
+    const CompletionProblem& problem = problems[static_cast<std::size_t>(trial)];
     const Rng rng = trial_rng(run, trial);
-    const CompletionProblem problem = completion_problem(s.d, s.r, s.p, rng);
-    const std::string suffix = ".trial" + std::to_string(trial);
-    run.array("phi" + suffix, problem.phi);
-    run.array("mask" + suffix, problem.mask);
+    for (const int depth : {2, 3}) {
+      for (const index_t width : s.widths) {
+        members.push_back({"depth" + std::to_string(depth) + "-width" + std::to_string(width) +
+                               ".trial" + std::to_string(trial),
+                           [&s, &problem, rng, depth, width](Stage& stage) {
+                             train(stage, s, depth, width, problem, rng);
+                           }});
+      }
+    }
+  }
+  const std::vector<const Record*> records = run.stages("depths and widths", members);
+
+  Curves curves[2];
+  std::size_t at = 0;
+  for (index_t trial = 0; trial < s.trials; ++trial) {
+    const CompletionProblem& problem = problems[static_cast<std::size_t>(trial)];
+    run.array("phi.trial" + std::to_string(trial), problem.phi);
+    run.array("mask.trial" + std::to_string(trial), problem.mask);
     for (const int depth : {2, 3}) {
       Curves& c = curves[depth - 2];
       c.recovery.emplace_back();
       c.iterations.emplace_back();
-      for (const index_t width : s.widths) {
-        const std::string name =
-            "depth" + std::to_string(depth) + "-width" + std::to_string(width) + suffix;
-        const Record& record =
-            run.stage(name, [&](Stage& stage) { train(stage, s, depth, width, problem, rng); });
-        run.array("product." + name, record.tensor("product"));
-        const Outcome outcome(record, s.tolerance);
+      for (std::size_t w = 0; w < s.widths.size(); ++w, ++at) {
+        run.array("product." + members[at].name, records[at]->tensor("product"));
+        const Outcome outcome(*records[at], s.tolerance);
         c.recovery.back().push_back(outcome.recovery);
         c.iterations.back().push_back(outcome.iterations);
         c.unfinished += outcome.reached ? 0 : 1;
