@@ -77,11 +77,11 @@ class PcLoraCompression : public Experiment {
               "what sine is compared with");
     c.declare("seeds", index_t{3}, "samples and pairs to average over; the models stay");
     c.declare("ratio", 0.1, "share of the blocks' weights kept in what the claims compare");
-    c.declare("ratios", std::vector<double>{0.03, 0.1, 0.4}, "shares compared, schedule sine");
+    c.declare("ratios", std::vector<double>{0.1, 0.4}, "shares compared, schedule sine");
     c.declare("bert_teacher_steps", index_t{250}, "updates of the BERT before");
     c.declare("vit_teacher_steps", index_t{500}, "updates of the ViT before");
-    c.declare("bert_steps", index_t{100}, "updates of PC-LoRA on the BERT");
-    c.declare("vit_steps", index_t{600}, "updates of PC-LoRA on the ViT");
+    c.declare("bert_steps", index_t{150}, "updates of PC-LoRA on the BERT");
+    c.declare("vit_steps", index_t{400}, "updates of PC-LoRA on the ViT");
     c.declare("batch", index_t{16}, "examples an update");
     c.declare("lr", 3e-3, "PC-LoRA's learning rate");
     c.declare("decay_end", 0.8, "share of the updates after which the weights are gone");
