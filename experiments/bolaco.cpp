@@ -387,7 +387,8 @@ void draw_perplexity(Run& run, const std::vector<Subject>& subjects,
     for (const Method& m : methods) {
       if (m.name == "random") continue;
       const auto& records = r.at(m.name);
-      p.line(m.label, column(records, "kept"), exponentials(column(records, "loss")));
+      p.line(m.label, column(records, "kept"), exponentials(column(records, "loss"))).style =
+          Series::solid_markers;
     }
     const auto& records = r.at("bolaco");
     p.dashed("Bolaco, recovered", column(records, "kept"),
