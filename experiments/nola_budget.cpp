@@ -43,7 +43,7 @@ class NolaBudget : public Experiment {
   void declare(Config& c) const override {
     declare_rivals(c, {"sst2", 5, 40, "all-linear"});
     c.declare("samples", index_t{256}, "training examples, with replacement");
-    c.declare("shares", std::vector<double>{0.05, 0.1, 0.2, 0.5, 1},
+    c.declare("shares", std::vector<double>{0.05, 0.2, 1},
               "budgets, as shares of rank-1 LoRA's numbers, ascending");
   }
 

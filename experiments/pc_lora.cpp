@@ -86,7 +86,7 @@ class PcLoraCompression : public Experiment {
     c.declare("lr", 3e-3, "PC-LoRA's learning rate");
     c.declare("decay_end", 0.8, "share of the updates after which the weights are gone");
     c.declare("task_weight", 0.2, "of the task's loss; the rest is distillation");
-    c.declare("evaluations", index_t{5}, "of each schedule, for the figure of the loss");
+    c.declare("evaluations", index_t{4}, "of each schedule, for the figure of the loss");
     c.declare("max_length", index_t{48}, "texts with more tokens are left out");
     c.declare("dev_examples", index_t{600}, "evaluated on; 0: all");
     c.declare("split", std::string("dev"),

@@ -55,7 +55,7 @@ class RivalsFewshot : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_rivals(c, {"", 5, 40, "all-linear"});
+    declare_rivals(c, {"", 5, 25, "all-linear"});
     c.declare("tasks", std::string("sst2"),
               "tasks; without any of their data the generated pairs stand in");
     c.declare("samples", std::vector<index_t>{16, 64, 256},
@@ -63,6 +63,7 @@ class RivalsFewshot : public Experiment {
     c.declare("published_samples", std::vector<index_t>{64},
               "those of them that the methods' published settings are run on too");
     c.preset("batch", index_t{8});
+    c.preset("dev_examples", index_t{200});
     c.declare("budget_rank", index_t{2},
               "the budget: as many numbers as vanilla LoRA of this rank");
   }
