@@ -244,6 +244,9 @@ std::vector<std::string> listed_names(const Config& config, const std::string& k
 
 std::string paired_text(const std::vector<double>& a, const std::vector<double>& b) {
   const PairedStatistics s = paired_statistics(a, b);
+  if (s.difference.count == 1) {
+    return text("%+.4f", s.difference.mean) + " (one pair: no statistic)";
+  }
   const double std = s.difference.population_std;
   return text("%+.4f", s.difference.mean) + " (variance " + text("%.2g", std * std) + ", t " +
          text("%.1f", s.t) + ", wins " + std::to_string(s.wins) + "/" +

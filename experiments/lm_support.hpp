@@ -101,7 +101,8 @@ class LanguageLab {
 /// A comma-separated list. @throws ValueError naming the key if it is empty.
 std::vector<std::string> listed_names(const Config& config, const std::string& key);
 
-/// "+0.0687 (variance 0.0047, t 4.0, wins 18/20)" of a over b.
+/// "+0.0687 (variance 0.0047, t 4.0, wins 18/20)" of a over b;
+/// of one pair "+0.0687 (one pair: no statistic)".
 std::string paired_text(const std::vector<double>& a, const std::vector<double>& b);
 /// "0.5975 (std 0.1030)", the population's.
 std::string spread_text(const std::vector<double>& values);

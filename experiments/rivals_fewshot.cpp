@@ -152,9 +152,11 @@ void write_table(const std::string& path, const Table& table) {
   for (const Cell& c : table.cells()) {
     const Spread s = spread(c.score);
     const PairedStatistics d = paired_statistics(c.score, table.reference(c).score);
+    const bool one = d.difference.count == 1;  // no statistic
     csv.row({c.setting, c.task, c.samples, c.rival.label, knob_text(c.rival), c.numbers,
-             c.rival.options.learning_rate, s.mean, s.population_std, d.difference.mean, d.t, d.p,
-             d.wins, d.ties, d.difference.count, mean_of(c.late)});
+             c.rival.options.learning_rate, s.mean, s.population_std, d.difference.mean,
+             one ? CsvCell("") : CsvCell(d.t), one ? CsvCell("") : CsvCell(d.p), d.wins, d.ties,
+             d.difference.count, mean_of(c.late)});
   }
   csv.finish();
 }

@@ -138,6 +138,12 @@ struct AdapterOptions {
   }
 };
 
+/// An option that means something only beside some values of another one.
+struct OptionCondition {
+  std::string option, other;
+  std::vector<std::string> values;  // of `other`
+};
+
 /// What a method says of itself.
 struct AdapterInfo {
   std::string name;     // "lora-xs"
@@ -150,6 +156,7 @@ struct AdapterInfo {
   bool stacked = false;
   /// Half-rank h of the gradient subspace that the maker needs; undefined or 0: none.
   std::function<index_t(const Config&)> gradient_rank = {};
+  std::vector<OptionCondition> conditions = {};
 };
 
 /// A method by name: how its adapters are made.
@@ -174,6 +181,9 @@ const AdapterInfo& adapter_info(const std::string& method);
 /// All of a method's options, with the values that were given. @throws ValueError naming the method
 /// and the option: unknown (with the nearest name, or the methods that have it) or of another type.
 Config adapter_config(const AdapterOptions& options);
+/// The condition under which a given option would count and does not; null if it counts.
+/// @throws as adapter_config.
+const OptionCondition* unmet_condition(const AdapterOptions& options, const std::string& option);
 
 /// Adds a method for both scalars. `make` is generic: make(site, config) for a site of float or
 /// double, returning a unique_ptr to an adapter.

@@ -93,11 +93,12 @@ struct CompressOptions {
   std::uint64_t seed = 0;
 };
 
-/// Loss of a model on a part: mean -log p over the rows, or half the mean squared error, and the
-/// mean over sequences of the sum over rows of KL(model || original).
+/// Loss of a model on a part, mean -log p over the rows (the tokens that are foretold, or the
+/// examples of a task) or half the mean squared error; and KL(model || original) in nats.
 struct CompressionScore {
   double loss = 0;
-  double divergence = 0;
+  double divergence = 0;           // mean over rows
+  double sequence_divergence = 0;  // sum over a sequence's rows, mean over sequences
 };
 
 struct CompressedLayer {
@@ -115,7 +116,8 @@ struct CompressionReport {
   CompressionScore before, after;                       // on the test part
   std::optional<CompressionScore> unrecovered;          // what recovery began with
   std::vector<std::pair<std::string, double>> scores_before, scores_after;
-  /// A search: groups, and what was evaluated; value is perplexity + kl_weight · KL.
+  /// A search: groups, and what was evaluated; value is perplexity + kl_weight times
+  /// sequence_divergence.
   std::vector<std::string> groups;
   std::vector<Evaluation> history;
   index_t calibration_sequences = 0, calibration_tokens = 0;

@@ -43,8 +43,8 @@ void write_file_atomically(const std::string& path, std::string_view bytes);
 /// The same for contents that come in pieces; an exception from `write` leaves no file.
 void write_file_atomically(const std::string& path, const std::function<void(AtomicFile&)>& write);
 
-/// The bytes of a file. @throws InputError if it is missing, a folder or not readable; IoError if
-/// reading fails half-way.
+/// The bytes of a file, or of the standard input for "-". @throws InputError as open_input; IoError
+/// if reading fails half-way.
 std::string read_file(const std::string& path);
 
 /// Path of a data file, looked up in `folder` (--data, "" if not given), then $PARSIMONY_DATA, then

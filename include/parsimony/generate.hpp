@@ -85,6 +85,8 @@ struct PerplexityOptions {
   /// smaller stride gives every token more to go by.
   index_t stride = 0;
   index_t batch = 8;
+  /// Told after every batch how many of all windows are done; may be empty.
+  std::function<void(index_t done, index_t all)> progress = {};
 };
 
 struct Perplexity {

@@ -19,8 +19,7 @@ EncodedExamples read_optdigits(const std::string& path);
 
 /// Images without classes (n, channels, rows, columns), by what the file begins with: a .npy array
 /// of that shape or (n, rows, columns), taken as it is; an IDX file of bytes; else optdigits'
-/// lines.
-/// @throws InputError naming the file.
+/// lines. "-" is the standard input. @throws InputError naming the file.
 Tensor<float> read_images(const std::string& path);
 
 /// A task on images with its examples.

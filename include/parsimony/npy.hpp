@@ -21,5 +21,8 @@ Tensor<T> load_npy(const std::string& path);
 /// Reads '<f8', '<f4', '<i8', '<i4', '|u1' or '|b1' and converts to T (float or double).
 template <class T>
 Tensor<T> load_npy_as(const std::string& path);
+/// The same from the file's bytes; `name` is for messages.
+template <class T>
+Tensor<T> parse_npy_as(const std::string& name, std::string bytes);
 
 }  // namespace parsimony

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <parsimony/bert.hpp>
+#include <parsimony/error.hpp>
 #include <parsimony/tokenizer.hpp>
 
 #include <cstdint>
@@ -23,8 +24,14 @@ struct PackedCorpus {
   index_t tokens() const { return static_cast<index_t>(ids.size()); }
 };
 
-/// @throws InputError on a file that is missing, not UTF-8 (naming the line) or has too little text
-/// for one sequence; ValueError unless length >= 8.
+/// Text files that do not fill one sequence.
+class TooLittleText : public InputError {
+ public:
+  using InputError::InputError;
+};
+
+/// @throws InputError on a file that is missing or not UTF-8 (naming the line), TooLittleText if
+/// there is not enough for one sequence; ValueError unless length >= 8.
 PackedCorpus pack_corpus(const WordPieceTokenizer& tokenizer, const std::vector<std::string>& files,
                          index_t length);
 

@@ -47,6 +47,11 @@ class WordCounter {
   std::unique_ptr<Impl> impl_;
 };
 
+/// The words of text files. @throws InputError as WordCounter::add_file, and naming the files if
+/// they have no words.
+std::vector<WordCount> count_words(const std::vector<std::string>& files,
+                                   const WordPieceOptions& options);
+
 /// The vocabulary: special tokens; characters that the words contain, by code point; "##"
 /// characters that continue words, by code point; then merged pieces as they were found. Of two
 /// pairs that occur equally often, the one whose left piece has the smaller id is merged first,
@@ -56,7 +61,7 @@ class WordCounter {
 std::vector<std::string> train_wordpiece(const std::vector<WordCount>& words,
                                          const VocabularyOptions& options = {});
 
-/// The same from text files. @throws InputError as WordCounter::add_file.
+/// The same from text files. @throws InputError as count_words.
 std::vector<std::string> train_wordpiece(const std::vector<std::string>& files,
                                          const VocabularyOptions& options,
                                          const WordPieceOptions& words);

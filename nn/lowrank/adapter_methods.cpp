@@ -94,6 +94,18 @@ const AdapterInfo& adapter_info(const std::string& method) {
   return adapter_method<float>(method).info;
 }
 
+const OptionCondition* unmet_condition(const AdapterOptions& options, const std::string& option) {
+  const Config config = adapter_config(options);
+  for (const OptionCondition& condition : adapter_info(options.method).conditions) {
+    const auto& values = condition.values;
+    if (condition.option == option &&
+        std::find(values.begin(), values.end(), config.text(condition.other)) == values.end()) {
+      return &condition;
+    }
+  }
+  return nullptr;
+}
+
 Config adapter_config(const AdapterOptions& options) {
   const AdapterInfo& info = adapter_info(options.method);
   Config config;

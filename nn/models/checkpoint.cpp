@@ -2,6 +2,7 @@
 
 #include <parsimony/adapter.hpp>
 #include <parsimony/error.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/strings.hpp>
 
@@ -57,12 +58,7 @@ std::vector<std::string> weight_files(const std::string& folder) {
   if (fs::exists(path)) return {path.string()};
   const fs::path index = fs::path(folder) / "model.safetensors.index.json";
   if (fs::exists(index)) return shards(index);
-  if (!fs::is_directory(folder)) {
-    throw InputError(
-        fmt::format("'{}': expected a model folder with config.json and "
-                    "model.safetensors",
-                    folder));
-  }
+  check_folder(folder, "a model folder");
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.pt", "model.bin"}) {
     if (fs::exists(fs::path(folder) / pickle)) {
       throw InputError(fmt::format(

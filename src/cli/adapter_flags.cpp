@@ -16,11 +16,6 @@ std::string printed(const Setting& value) {
   return std::get<std::string>(value);
 }
 
-std::string flag_name(std::string option) {
-  std::replace(option.begin(), option.end(), '_', '-');
-  return "--" + option;
-}
-
 const char* placeholder(const Setting& value) {
   if (std::holds_alternative<index_t>(value)) return "N";
   return std::holds_alternative<double>(value) ? "X" : "NAME";
@@ -36,6 +31,24 @@ std::string joined(const std::vector<std::pair<std::string, std::vector<std::str
 }
 
 }  // namespace
+
+std::string flag_name(std::string option) {
+  std::replace(option.begin(), option.end(), '_', '-');
+  return "--" + option;
+}
+
+std::vector<std::string> idle_options(const AdapterOptions& given) {
+  std::vector<std::string> lines;
+  for (const auto& [key, value] : given.values) {
+    const OptionCondition* const unmet = unmet_condition(given, key);
+    if (unmet == nullptr) continue;
+    lines.push_back(fmt::format("{} has no effect on {} with {} {}, only with {}", flag_name(key),
+                                given.method, flag_name(unmet->other),
+                                adapter_config(given).text(unmet->other),
+                                fmt::join(unmet->values, " or ")));
+  }
+  return lines;
+}
 
 std::vector<Option> adapter_flags(AdapterFlags& flags) {
   std::vector<std::string> order;

@@ -22,5 +22,10 @@ struct AdapterFlags {
 std::vector<Option> adapter_flags(AdapterFlags& flags);
 /// The options that were given; which method they are for is not known here.
 AdapterOptions given_adapter_options(const AdapterFlags& flags);
+/// "basis_seed" as a flag: --basis-seed.
+std::string flag_name(std::string option);
+/// What to tell a user of the options that were given and do not count: lines such as "--rank has
+/// no effect on deep-lora with --form full, only with narrow or compressed".
+std::vector<std::string> idle_options(const AdapterOptions& given);
 
 }  // namespace parsimony::cli

@@ -1,6 +1,7 @@
 // parsimony merge and export: a trained adapter as weights of a model, or in another format.
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/generate.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -65,7 +66,7 @@ int merge(const MergeSettings& s) {
 // --- export -------------------------------------------------------------------------------------
 
 struct ExportSettings {
-  std::string model, adapter, out, format = "peft";
+  std::string model, adapter, out, format;
   PeftOptions peft;
   int threads = threads_unset;
   bool json = false, quiet = false;
@@ -211,8 +212,27 @@ int export_native(const ExportSettings& s, const Answering& answering) {
   return 0;
 }
 
-int run_export(const ExportSettings& s) {
+/// A decoder of any form, a file of llama2.c's too, as a Hugging Face folder.
+int export_model(const ExportSettings& s) {
+  check_output_folder(s.out, {s.model});
+  const LanguageModel model = load_language_model(s.model);
+  make_folders(s.out);
+  model.tokenizer->save(s.out);
+  model.decoder->save(s.out);
+  if (s.json) {
+    fmt::print("{}\n", Json{{"format", "model"}, {"model", s.out}}.dump(2));
+  } else {
+    fmt::print("model folder written to {}\n", s.out);
+  }
+  return 0;
+}
+
+int run_export(ExportSettings& s) {
   apply_threads(s.threads);
+  const bool adapter = !s.adapter.empty() || !s.format.empty() || s.peft.rank != 0 ||
+                       s.peft.energy != 0 || s.model.empty();
+  if (!adapter) return export_model(s);
+  if (s.format.empty()) s.format = "peft";
   if (s.format != "peft" && s.format != "native") {
     const std::string near = nearest_name(s.format, {"peft", "native"});
     throw ValueError(fmt::format("--format: expected native or peft; got '{}'{}", s.format,
@@ -254,20 +274,23 @@ Command export_command() {
   auto s = std::make_shared<ExportSettings>();
   Command c;
   c.name = "export";
-  c.summary = "Write an adapter in PEFT's or the native format";
+  c.summary = "Write an adapter in PEFT's or the native format, or a decoder as a folder";
   c.details =
       "peft: a LoRA pair for each module that PEFT loads, ΔW = B·A with lora_alpha = r; a wide "
       "product (Deep LoRA, form full) is factored by an SVD, to the rank beyond which there is "
       "only "
       "rounding. --rank and --energy cut it further, and the residual says what that costs. What "
       "no pair can be (dora, mora of type 6) is refused unless it is cut so. native: every factor "
-      "as it was trained; a PEFT adapter becomes a native LoRA.";
+      "as it was trained; a PEFT adapter becomes a native LoRA. Without --adapter, the GPT-2 or "
+      "LLaMA "
+      "of --model, a llama2.c .bin too, is written as the Hugging Face folder that finetune takes.";
   c.examples = {"parsimony export --adapter runs/first/adapter --format peft --out peft-adapter",
                 "parsimony export --adapter runs/first/adapter --rank 2 --out small --json",
-                "parsimony export --adapter peft-adapter --format native --out native-adapter"};
-  c.options = {{"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter, true},
+                "parsimony export --adapter peft-adapter --format native --out native-adapter",
+                "parsimony export --model stories260K.bin --out stories260k"};
+  c.options = {{"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
                {"--model", "DIR", "model folder (the adapter's base)", &s->model},
-               {"--out", "DIR", "adapter folder to write", &s->out, true},
+               {"--out", "DIR", "folder to write", &s->out, true},
                {"--format", "F", "peft (default) or native", &s->format},
                {"--rank", "N", "peft: largest rank (as it is)", &s->peft.rank},
                {"--energy", "X", "peft: share of the squared singular values to keep (all)",

@@ -40,7 +40,16 @@ Number parse_number(const std::string& option, const char* expected, const std::
 }
 
 // Numbers are taken as texts and parsed here, for one form of message and no locale.
-void store(const std::string& name, const Target& target, const std::string& text) {
+void store(const Option& option, const std::string& text) {
+  const std::string& name = option.name;
+  const Target& target = option.target;
+  // A variable that a script left unset must not pass for an option that was left out.
+  if (text.empty() && !option.value.empty() && option.value != "TEXT") {
+    throw ValueError(fmt::format("{}: expected {}; got ''", name,
+                                 option.value == "DIR"    ? "a folder"
+                                 : option.value == "FILE" ? "a file"
+                                                          : option.value));
+  }
   if (const auto* to = std::get_if<std::string*>(&target)) {
     **to = text;
   } else if (const auto* list = std::get_if<std::vector<std::string>*>(&target)) {
@@ -99,7 +108,7 @@ CLI::App* add_command(CLI::App& app, const Command& command) {
     }
     const bool list = std::holds_alternative<std::vector<std::string>*>(option.target);
     CLI::callback_t take = [option](const CLI::results_t& texts) {
-      for (const std::string& text : texts) store(option.name, option.target, text);
+      for (const std::string& text : texts) store(option, text);
       return true;
     };
     CLI::Option* added = sub->add_option(option.name, take, option.help);

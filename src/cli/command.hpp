@@ -86,6 +86,8 @@ Option threads_option(int* target);
 /// Sets the threads; `threads_unset` keeps the default. @throws ValueError unless 1..1024.
 constexpr int threads_unset = -1000000;
 void apply_threads(int threads);
+/// @throws ValueError unless it is in 0..1e6.
+void check_checkpoint_seconds(double seconds);
 /// @throws InputError unless the folder given with --data exists; "" is fine.
 void check_data_folder(const std::string& folder);
 

@@ -5,6 +5,7 @@
 #include <parsimony/config.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -92,7 +93,6 @@ std::string counted(index_t count, const std::string& what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
-std::string input_name(const std::string& path) { return path == "-" ? "standard input" : path; }
 
 void check_settings(const CompleteSettings& s) {
   format_of(s);

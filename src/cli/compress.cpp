@@ -88,20 +88,21 @@ std::string table(const CompressionReport& r, const std::string& measure) {
   }
   out += fmt::format("{:<8}{:>8}{:>12}{:>12}{:>9.1f}%\n\n", "all", r.layers.size(), "",
                      r.weights_after(), 100.0 * r.kept());
-  out += fmt::format("{:<22}{:>12}{:>12}\n", "", "before", "after");
+  out += fmt::format("{:<34}{:>12}{:>12}\n", "", "before", "after");
   const auto row = [&](const std::string& name, double before, double after) {
-    out += fmt::format("{:<22}{:>12.4f}{:>12.4f}\n", name, before, after);
+    out += fmt::format("{:<34}{:>12.4f}{:>12.4f}\n", name, before, after);
   };
   row("loss", r.before.loss, r.after.loss);
   if (!measure.empty()) row(measure, std::exp(r.before.loss), std::exp(r.after.loss));
   if (r.unrecovered) {
-    out += fmt::format("{:<22}{:>12}{:>12.4f}\n", "loss before recovery", "", r.unrecovered->loss);
+    out += fmt::format("{:<34}{:>12}{:>12.4f}\n", "loss before recovery", "", r.unrecovered->loss);
   }
-  row("KL from the original", r.before.divergence, r.after.divergence);
+  row(fmt::format("KL from the original, nats/{}", measure.empty() ? "example" : "token"),
+      r.before.divergence, r.after.divergence);
   for (std::size_t i = 0; i < r.scores_before.size() && i < r.scores_after.size(); ++i) {
     row(r.scores_before[i].first, r.scores_before[i].second, r.scores_after[i].second);
   }
-  out += fmt::format("{:<22}{:>12}{:>12}\n", "parameters", r.parameters_before, r.parameters_after);
+  out += fmt::format("{:<34}{:>12}{:>12}\n", "parameters", r.parameters_before, r.parameters_after);
   return out;
 }
 
@@ -184,7 +185,6 @@ std::unique_ptr<CompressionData> data_of(Settings& s) {
 
 /// The folder, absolute. @throws ValueError if it is the model's own.
 std::string output_folder(const Settings& s) {
-  if (s.out.empty()) throw ValueError("--out: expected a folder; got ''");
   const fs::path out = fs::absolute(s.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   std::error_code error;
@@ -208,6 +208,7 @@ void finish(const Settings& s, const std::string& text) {
 
 int run(Settings& s) {
   apply_threads(s.threads);
+  check_checkpoint_seconds(s.checkpoint_seconds);
   const bool trains = s.plain.method == "pc-lora";
   s.trained.ratio = s.plain.ratio;
   s.plain.dense.clear();

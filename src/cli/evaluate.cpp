@@ -1,13 +1,12 @@
 // parsimony evaluate and predict: what a fine-tuned model is worth, and what it says.
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <optional>
 
@@ -128,11 +127,6 @@ struct PredictSettings {
   bool quiet = false;
 };
 
-std::string read_input(const std::string& path) {
-  if (path != "-") return read_file(path);
-  return std::string(std::istreambuf_iterator<char>(std::cin), {});
-}
-
 /// The lines of a file, each with one text or two; quotes are characters.
 struct Lines {
   std::vector<TextExample> examples;
@@ -140,8 +134,7 @@ struct Lines {
 };
 
 Lines read_lines(const std::string& path) {
-  const std::string text = read_input(path);
-  const std::string name = path == "-" ? "stdin" : path;
+  const std::string text = read_text(path);
   Lines lines;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
@@ -149,16 +142,12 @@ Lines read_lines(const std::string& path) {
     at = end + 1;
     if (!row.empty() && row.back() == '\r') row.pop_back();
     const std::size_t line = lines.examples.size() + 1;
-    const std::size_t bad = find_invalid_utf8(row);
-    if (bad != std::string::npos) {
-      throw InputError(fmt::format("'{}': line {}, byte {}: expected UTF-8", name, line, bad + 1));
-    }
     const std::size_t tab = row.find('\t');
     const bool two = tab != std::string::npos;
     if (two && row.find('\t', tab + 1) != std::string::npos) {
       throw InputError(
           fmt::format("'{}': line {}: expected one text, or two with a tab between; got {} columns",
-                      name, line, std::count(row.begin(), row.end(), '\t') + 1));
+                      input_name(path), line, std::count(row.begin(), row.end(), '\t') + 1));
     }
     lines.examples.push_back({row.substr(0, tab), two ? row.substr(tab + 1) : "", 0});
     lines.pair.push_back(two);
@@ -181,17 +170,14 @@ EncodedExamples encode_lines(const Tokenizer& tokenizer, const Lines& lines, ind
 
 /// The images of a file, as the ViT takes them.
 EncodedExamples read_pixels(const std::string& path, const BaseModel& base) {
-  if (path == "-") {
-    throw ValueError(
-        fmt::format("--input: expected a file of images, since '{}' is a ViT; got -", base.name()));
-  }
   EncodedExamples out;
   out.pixels = read_images(path);
   const BaseConfig& c = base.config();
   const Shape one{c.num_channels, c.image_size, c.image_size};
   const Shape found{out.pixels.dim(1), out.pixels.dim(2), out.pixels.dim(3)};
   if (found != one) {
-    throw InputError(fmt::format("'{}': expected images {} for '{}'; got {}", path, one.str(),
+    throw InputError(fmt::format("'{}': expected images {} for '{}'; got {}", input_name(path),
+                                 one.str(),
                                  base.name(), found.str()));
   }
   const auto count = static_cast<std::size_t>(out.pixels.dim(0));
@@ -273,8 +259,9 @@ Command predict_command() {
   c.details =
       "Input: no header, one text a line or two with a tab between, quotes literal; an empty line "
       "is an empty text. Output: one line each, the logits with 9 significant digits, separated by "
-      "tabs. Texts longer than the model's positions are cut. A ViT takes a file of images: .npy "
-      "(n, channels, rows, columns) as the model takes them, IDX of bytes, or optdigits' lines.";
+      "tabs. Texts longer than the model's positions are cut. A ViT takes images in a file or from "
+      "stdin: .npy (n, channels, rows, columns) as the model takes them, IDX of bytes, or optdigits' "
+      "lines.";
   c.examples = {"parsimony predict --adapter runs/first/adapter --input pairs.tsv --output out.tsv",
                 "printf 'a dog runs\\ta dog is running\\n' | parsimony predict --adapter "
                 "runs/first/adapter",
@@ -282,7 +269,7 @@ Command predict_command() {
   c.options = {
       {"--model", "DIR", "model folder (the adapter's base; the shipped tiny-en)", &s->model},
       {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
-      {"--input", "FILE", "texts (-: stdin), or images", &s->input},
+      {"--input", "FILE", "texts, or images (-: stdin)", &s->input},
       {"--output", "FILE", "logits (-: stdout)", &s->output},
       {"--max-length", "N", "tokens kept of longer texts (the model's positions)", &s->max_length},
       {"--batch", "N", "texts at a time (32)", &s->batch},

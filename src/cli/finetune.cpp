@@ -216,7 +216,7 @@ int run_one(const Settings& s) {
 }
 
 int run(Settings& s) {
-  if (s.out.empty()) throw ValueError("--out: expected a folder; got ''");
+  check_checkpoint_seconds(s.checkpoint_seconds);
   s.finetune.replacement = !s.no_replacement;
   s.spectra = s.spectra || s.spectra_every > 0;
   if (s.spectra_every < 0) {
@@ -229,6 +229,8 @@ int run(Settings& s) {
   s.finetune.adapter = given_adapter_options(s.adapter_flags);
   if (s.seeds.empty() && !is_list(s.task.task) && !is_list(s.finetune.method)) {
     check(s.finetune);
+    s.finetune.adapter.method = s.finetune.method;
+    if (!s.quiet) say_idle_options(s.finetune);
     if (has_adapters(s.finetune)) s.finetune.adapter = adapter_options(s.finetune);
     return run_one(s);
   }

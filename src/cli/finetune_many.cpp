@@ -21,6 +21,8 @@
 #include <unistd.h>
 #include <nlohmann/json.hpp>
 
+#include "cli/adapter_flags.hpp"
+
 extern char** environ;
 
 namespace parsimony::cli {
@@ -72,12 +74,6 @@ std::vector<std::uint64_t> seeds_of(const std::string& list) {
   return seeds;
 }
 
-/// The name of an adapter's option as a flag: "basis_seed" is --basis-seed.
-std::string flag_name(std::string key) {
-  std::replace(key.begin(), key.end(), '_', '-');
-  return "--" + key;
-}
-
 /// Arguments without the options of other methods' adapters.
 std::vector<std::string> for_method(const std::vector<std::string>& arguments,
                                     const std::string& method) {
@@ -112,6 +108,7 @@ FinetuneOptions for_method(FinetuneOptions options, const std::string& method) {
   options.adapter.values.clear();
   check(options);  // the name first
   if (!has_adapters(options)) return options;
+  options.adapter.method = method;
   for (const auto& entry : adapter_info(method).options) {
     const auto found = given.find(entry.key);
     if (found != given.end()) options.adapter.values.insert(*found);
@@ -261,15 +258,22 @@ void print_table(const Json& table, const Json& paired) {
   if (paired.empty()) return;
   fmt::print("\n{:<12} {:<10} {:<24} {:>5} {:>8} {:>8} {:>7} {:>7} {:>6}\n", "task", "metric",
              "difference", "seeds", "mean", "std", "t", "p", "wins");
+  bool alone = false;
   for (const Json& row : paired) {
+    const bool one = row["seeds"] == 1;
+    alone = alone || one;
+    const auto statistic = [&](const char* key, const char* form) {
+      return one ? "-" : fmt::format(fmt::runtime(form), row[key].get<double>());
+    };
     fmt::print(
-        "{:<12} {:<10} {:<24} {:>5} {:>+8.4f} {:>8.4f} {:>7.2f} {:>7.3g} {:>6}\n",
+        "{:<12} {:<10} {:<24} {:>5} {:>+8.4f} {:>8} {:>7} {:>7} {:>6}\n",
         row["task"].get<std::string>(), row["metric"].get<std::string>(),
         fmt::format("{} - {}", row["method"].get<std::string>(), row["minus"].get<std::string>()),
-        row["seeds"].get<index_t>(), row["mean"].get<double>(), row["std"].get<double>(),
-        row["t"].get<double>(), row["p"].get<double>(),
+        row["seeds"].get<index_t>(), row["mean"].get<double>(), statistic("std", "{:.4f}"),
+        statistic("t", "{:.2f}"), statistic("p", "{:.3g}"),
         fmt::format("{}/{}", row["wins"].get<index_t>(), row["seeds"].get<index_t>()));
   }
+  if (alone) fmt::print("one pair: no statistic; --seeds 0-4 would give one\n");
 }
 
 template <class T>
@@ -294,6 +298,7 @@ std::vector<OneRun> planned(const ManyRuns& o, const FinetuneOptions& options) {
   for (const std::string& method : methods) {
     const FinetuneOptions one = for_method(options, method);
     check(one);
+    if (!o.quiet) say_idle_options(one);
     for (const auto& [key, value] : one.adapter.values) unused.erase(key);
   }
   if (!unused.empty()) {
@@ -315,6 +320,18 @@ std::vector<OneRun> planned(const ManyRuns& o, const FinetuneOptions& options) {
 }
 
 }  // namespace
+
+void say_idle_options(const FinetuneOptions& given) {
+  if (!has_adapters(given)) {
+    if (given.targets == FinetuneOptions().targets) return;
+    std::fprintf(stderr, "--targets has no effect on %s, which has no adapters\n",
+                 given.method.c_str());
+    return;
+  }
+  for (const std::string& line : idle_options(given.adapter)) {
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+}
 
 void remember_arguments(int argc, const char* const* argv) {
   arguments().assign(argv, argv + argc);

@@ -16,6 +16,9 @@ struct ManyRuns {
   int threads = 0;  // cores to share; 0: all
 };
 
+/// Says on stderr which of the given options do not count.
+void say_idle_options(const FinetuneOptions& given);
+
 /// Starts this program again with the same arguments for each task, method and seed (--threads 1,
 /// --out OUT/TASK-METHOD-seedN), and prints a table of the results and, for several methods, of
 /// their differences on the same seeds; both are in OUT/summary.json. An exit code that is not 0 is

@@ -1,19 +1,18 @@
 // parsimony generate and perplexity: what a decoder writes, and how well it foretells a text.
 #include <parsimony/error.hpp>
-#include <parsimony/files.hpp>
 #include <parsimony/generate.hpp>
-#include <parsimony/strings.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <cmath>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 #include <memory>
 
 #include <fmt/format.h>
+#include <unistd.h>
 #include <nlohmann/json.hpp>
 
 #include "cli/language.hpp"
+#include "run/progress.hpp"
 
 namespace parsimony::cli {
 
@@ -49,24 +48,12 @@ LanguageModel load(const ModelSettings& s) {
   return load_language_model(model, adapter.folder, s.tokenizer);
 }
 
-std::string read_text(const std::string& path) {
-  const std::string text =
-      path == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {}) : read_file(path);
-  const std::size_t bad = find_invalid_utf8(text);
-  if (bad != std::string::npos) {
-    throw InputError(fmt::format("'{}': byte {}: expected UTF-8; got 0x{:02X}",
-                                 path == "-" ? "stdin" : path, bad,
-                                 static_cast<unsigned char>(text[bad])));
-  }
-  return text;
-}
-
 struct GenerateSettings {
   ModelSettings model;
   GenerateOptions options;
   std::string prompt, input;
   index_t max_tokens = -1;
-  bool greedy = false, no_cache = false, json = false;
+  bool greedy = false, no_cache = false, json = false, quiet = false;
   int threads = threads_unset;
 };
 
@@ -117,6 +104,7 @@ int run_generate(GenerateSettings& s) {
   } else {
     fmt::print("{}\n", text);
   }
+  if (s.quiet) return 0;
   fmt::print(stderr, "{} tokens, {:.0f} tokens/s, stopped by {}\n", g.ids.size(), rate,
              g.stopped == "end"       ? "the model"
              : g.stopped == "context" ? "the context window"
@@ -129,7 +117,7 @@ struct PerplexitySettings {
   PerplexityOptions options;
   std::string input;
   int threads = threads_unset;
-  bool json = false;
+  bool json = false, quiet = false;
 };
 
 int run_perplexity(PerplexitySettings& s) {
@@ -139,9 +127,19 @@ int run_perplexity(PerplexitySettings& s) {
   const std::vector<std::int32_t> ids = model.tokenizer->ids(text);
   if (ids.size() < 2) {
     throw InputError(
-        fmt::format("'{}': expected a text of two tokens or more; got {}", s.input, ids.size()));
+        fmt::format("'{}': expected a text of two tokens or more; got {}", input_name(s.input),
+                    ids.size()));
   }
+  detail::Progress line(s.quiet || isatty(STDERR_FILENO) != 1);
+  bool begun = false;
+  s.options.progress = [&](index_t done, index_t all) {
+    // From the first batch on: what it takes to warm up is no rate.
+    if (!begun) line.begin("perplexity", done, all);
+    begun = true;
+    line.update(done, detail::Progress::Clock::now(), "");
+  };
   const Perplexity p = perplexity(model, ids, s.options);
+  line.finish();
   const double bits =
       p.loss * static_cast<double>(p.tokens) / std::log(2.0) / static_cast<double>(text.size());
   if (s.json) {
@@ -193,7 +191,8 @@ Command generate_command() {
       {"--seed", "N", "of the draws (0)", &o.seed},
       {"--no-cache", "", "run the whole text for every token", &s->no_cache},
       threads_option(&s->threads),
-      json_option(&s->json)};
+      json_option(&s->json),
+      quiet_option(&s->quiet)};
   c.options.insert(c.options.end(), more.begin(), more.end());
   c.action = [s] { return run_generate(*s); };
   return c;
@@ -217,7 +216,8 @@ Command perplexity_command() {
       {"--stride", "N", "tokens from one window to the next (the length)", &o.stride},
       {"--batch", "N", "windows at a time (8)", &o.batch},
       threads_option(&s->threads),
-      json_option(&s->json)};
+      json_option(&s->json),
+      quiet_option(&s->quiet)};
   c.options.insert(c.options.end(), more.begin(), more.end());
   c.action = [s] { return run_perplexity(*s); };
   return c;

@@ -2,6 +2,7 @@
 // spectra and numerical ranks of updates.
 #include <parsimony/error.hpp>
 #include <parsimony/factored.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/linalg.hpp>
 
 #include <algorithm>
@@ -151,6 +152,20 @@ std::vector<Update> updates_of(const PeftFolder& folder) {
   return updates;
 }
 
+/// What an adapter folder holds beside updates: a trained head, or all of a base that was fresh.
+SafetensorsSummary stored_whole(const AdapterSource& source, const SafetensorsSummary& weights) {
+  const std::string head = (fs::path(source.folder) / "head.safetensors").string();
+  if (!source.peft) return fs::exists(head) ? summarize_safetensors(head) : SafetensorsSummary();
+  SafetensorsSummary out;
+  const std::string prefix = "base_model.model.";
+  for (auto tensor : weights.tensors) {
+    if (tensor.name.find(".lora_") != std::string::npos) continue;
+    if (tensor.name.compare(0, prefix.size(), prefix) == 0) tensor.name.erase(0, prefix.size());
+    out.tensors.push_back(tensor);
+  }
+  return out;
+}
+
 // --- What a path is -----------------------------------------------------------------------------
 
 Json inspect_adapter(const Settings& s, const std::string& given, SafetensorsSummary& file) {
@@ -191,6 +206,7 @@ Json inspect_adapter(const Settings& s, const std::string& given, SafetensorsSum
                  {"metric", source.task->metric}});
   }
   json["weights"] = file_json(weights, file);
+  json["stored_whole"] = tensors_json(stored_whole(source, file));
   json["updates"] = Json::array();
   index_t parameters = 0;
   for (const Update& u : updates) {
@@ -288,6 +304,15 @@ void print_adapter(const Json& json) {
   fmt::print("parameters  {} in {} adapters, {} stored in all\n",
              json["adapter_parameters"].get<index_t>(), json["updates"].size(),
              json["weights"]["parameters"].get<index_t>());
+  std::vector<std::string> whole;
+  index_t numbers = 0;
+  for (const Json& tensor : json["stored_whole"]) {
+    whole.push_back(tensor["name"].get<std::string>());
+    index_t size = 1;
+    for (const Json& n : tensor["shape"]) size *= n.get<index_t>();
+    numbers += size;
+  }
+  if (!whole.empty()) fmt::print("stored too  {}: {} numbers\n", parts_of(whole), numbers);
 }
 
 /// What goes in: the vocabulary, or the images.
@@ -338,7 +363,7 @@ int inspect(const Settings& s) {
   const std::string extension = path.extension().string();
   SafetensorsSummary file;
   Json json;
-  if (!fs::exists(path)) throw InputError(fmt::format("'{}': no such file or folder", s.path));
+  check_exists(s.path);
   if (!fs::is_directory(path)) {
     for (const char* pickle : {".bin", ".pt", ".pth", ".pkl"}) {
       if (extension == pickle) {

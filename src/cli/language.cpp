@@ -2,6 +2,7 @@
 
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/strings.hpp>
 
 #include <algorithm>
@@ -33,6 +34,15 @@ UserTaskOptions::Goal goal_of(const std::string& name) {
   if (name == "classes") return UserTaskOptions::Goal::classes;
   if (name == "regression") return UserTaskOptions::Goal::regression;
   throw ValueError("--goal: expected detect, classes or regression; got '" + name + "'");
+}
+
+/// A named task has its own files.
+void check_no_tables(const TaskSettings& s) {
+  if (s.train.empty() && s.dev.empty() && s.columns.empty() && s.goal == "detect") return;
+  throw ValueError(fmt::format(
+      "--task {}: expected no --train, --dev, --columns or --goal beside it; they are for your own "
+      "tables of texts",
+      s.task));
 }
 
 std::string task_path(const std::string& folder) {
@@ -71,12 +81,7 @@ EncodedTask load_encoded(const TaskSettings& s, const BaseModel& base) {
 
 ImageSplits load_images(const TaskSettings& s) {
   check_data_folder(s.data);
-  if (!s.train.empty() || !s.dev.empty() || !s.columns.empty()) {
-    throw ValueError(
-        fmt::format("--task {}: expected no --train, --dev or --columns beside it; "
-                    "they are of tables of texts",
-                    s.task));
-  }
+  check_no_tables(s);
   return load_image_task(s.task, s.data);
 }
 
@@ -86,6 +91,7 @@ TextSplits load_splits(const TaskSettings& s) {
     throw ValueError("expected --task NAME or --train FILE, one of the two");
   }
   if (!s.task.empty()) {
+    check_no_tables(s);
     const std::string near = nearest_name(s.task, image_task_names());
     const auto& texts = text_task_names();
     if (!near.empty() && std::find(texts.begin(), texts.end(), s.task) == texts.end()) {
@@ -143,6 +149,7 @@ std::string lasting_name(const BaseModel& base) {
 }
 
 AdapterSource::AdapterSource(const std::string& given) {
+  check_folder(given, "an adapter folder or a run folder");
   const auto has_config = [](const fs::path& path) {
     return fs::exists(path / "adapter_config.json");
   };
@@ -266,11 +273,8 @@ index_t length_limit(const BaseModel& base, index_t max_length) {
 }
 
 void check_output_folder(const std::string& out, const std::vector<std::string>& read) {
-  if (out.empty()) throw ValueError("--out: expected a folder; got ''");
   std::error_code error;
-  if (fs::exists(out, error) && !fs::is_directory(out, error)) {
-    throw InputError(fmt::format("--out: '{}' is not a folder", out));
-  }
+  if (fs::exists(out, error)) check_folder(out);
   for (const std::string& folder : read) {
     if (!folder.empty() && fs::equivalent(out, folder, error)) {
       throw ValueError(fmt::format("--out: '{}' is what is read; choose another folder", out));

@@ -78,7 +78,7 @@ void warn_of_fresh(const Answering& answering);
 /// @throws ValueError if it is more than the model's position table has.
 index_t length_limit(const BaseModel& base, index_t max_length);
 
-/// @throws ValueError if `out` is "" or one of the folders that are read.
+/// @throws InputError if `out` is a file, ValueError if it is one of the folders that are read.
 void check_output_folder(const std::string& out, const std::vector<std::string>& read);
 
 }  // namespace parsimony::cli

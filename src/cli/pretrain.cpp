@@ -21,6 +21,7 @@ struct Settings {
 
 int run(Settings& s) {
   apply_threads(s.threads);
+  check_checkpoint_seconds(s.pretrain.checkpoint_seconds);
   install_interrupt_handler();
   const PretrainResult r = pretrain(s.pretrain);
   if (s.json) {

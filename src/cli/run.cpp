@@ -84,10 +84,11 @@ void check_settings(const std::vector<const Experiment*>& which, const Settings&
   }
 }
 
-std::string expected_time(const ExperimentInfo& info, const std::string& preset) {
-  const auto minutes = info.minutes.find(preset);
+std::string expected_time(const ExperimentInfo& info, const RunOptions& options) {
+  const auto minutes = info.minutes.find(options.preset);
   if (minutes == info.minutes.end()) return "";
-  return fmt::format(", about {:.2g} min", minutes->second);
+  return fmt::format(", about {:.2g} min{}", minutes->second,
+                     options.settings.empty() ? "" : " at the preset's settings");
 }
 
 void print_json(const Results& results) {
@@ -123,11 +124,7 @@ void print_tables(const Results& results) {
 }
 
 int run(Settings& s) {
-  if (s.run.out.empty()) throw ValueError("--out: expected a folder; got ''");
-  if (s.run.checkpoint_seconds < 0) {
-    throw ValueError(
-        fmt::format("--checkpoint-seconds: expected at least 0; got {}", s.run.checkpoint_seconds));
-  }
+  check_checkpoint_seconds(s.run.checkpoint_seconds);
   check_data_folder(s.run.data);
   const std::vector<const Experiment*> which = chosen(s.names);
   check_settings(which, s);
@@ -140,10 +137,11 @@ int run(Settings& s) {
   for (std::size_t i = 0; i < which.size(); ++i) {
     const ExperimentInfo info = which[i]->info();
     s.run.require_data = !all;
-    say(s, fmt::format("{} ({} of {}): preset {}{}", info.name, i + 1, which.size(), s.run.preset,
-                       expected_time(info, s.run.preset)));
+    const RunOptions options = options_for(*which[i], s);
+    say(s, fmt::format("{} ({} of {}): preset {}{}", info.name, i + 1, which.size(), options.preset,
+                       expected_time(info, options)));
     try {
-      results.emplace_back(info.name, run_experiment(*which[i], options_for(*which[i], s)));
+      results.emplace_back(info.name, run_experiment(*which[i], options));
     } catch (const MissingData& error) {
       std::fprintf(stderr, "parsimony: %s: not run: %s\n", info.name.c_str(), error.what());
       if (code == 0) code = 2;

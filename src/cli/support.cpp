@@ -1,9 +1,9 @@
 // What commands share: common options, the terminal.
 #include <parsimony/error.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/threads.hpp>
 
 #include <cstdlib>
-#include <filesystem>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -38,11 +38,14 @@ void apply_threads(int threads) {
   set_num_threads(threads);
 }
 
+void check_checkpoint_seconds(double seconds) {
+  if (seconds >= 0 && seconds <= 1e6) return;
+  throw ValueError(
+      fmt::format("--checkpoint-seconds: expected at least 0, at most 1e6; got {}", seconds));
+}
+
 void check_data_folder(const std::string& folder) {
-  std::error_code error;
-  if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
-    throw InputError(fmt::format("--data: no such folder: '{}'", folder));
-  }
+  if (!folder.empty()) check_folder(folder, "a folder of data sets");
 }
 
 bool color_on_stdout() {

@@ -2,6 +2,7 @@
 // learns the vocabulary for that.
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/strings.hpp>
 #include <parsimony/tokenizer.hpp>
 #include <parsimony/vocabulary.hpp>
@@ -44,13 +45,10 @@ WordPieceOptions options_of(const TokenizeSettings& s) {
 class LineReader {
  public:
   explicit LineReader(const std::string& path)
-      : name_(path == "-" ? "stdin" : path),
-        file_(path == "-" ? stdin : std::fopen(path.c_str(), "rb")) {
-    if (file_ == nullptr) fail();
-  }
+      : name_(input_name(path)), file_(::fdopen(open_input(path), "rb")) {}
   ~LineReader() {
     std::free(line_);
-    if (file_ != stdin) std::fclose(file_);
+    std::fclose(file_);
   }
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
@@ -60,31 +58,25 @@ class LineReader {
     errno = 0;
     const ssize_t size = ::getline(&line_, &capacity_, file_);
     if (size < 0) {
-      if (std::ferror(file_) != 0 || errno == ENOMEM) fail();
+      if (std::ferror(file_) != 0 || errno == ENOMEM) {
+        throw IoError(fmt::format("read: reading '{}' failed: {}", name_,
+                                  std::generic_category().message(errno)));
+      }
       return {};
     }
     ++number_;
     std::string_view line(line_, static_cast<std::size_t>(size));
     if (!line.empty() && line.back() == '\n') line.remove_suffix(1);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    const std::size_t bad = find_invalid_utf8(line);
-    if (bad != std::string_view::npos) {
-      refuse(fmt::format(", byte {}: expected UTF-8; got 0x{:02X}", bad + 1,
-                         static_cast<unsigned char>(line[bad])));
-    }
+    check_utf8(name_, line, number_);
     return line;
   }
   /// An error about the line read last.
   [[noreturn]] void refuse(const std::string& what) const {
-    throw InputError(fmt::format("{}: line {}{}", name_, number_, what));
+    throw InputError(fmt::format("'{}': line {}: {}", name_, number_, what));
   }
 
  private:
-  [[noreturn]] void fail() const {
-    throw InputError(
-        fmt::format("{}: cannot be read: {}", name_, std::generic_category().message(errno)));
-  }
-
   std::string name_;
   std::FILE* file_;
   char* line_ = nullptr;
@@ -99,7 +91,7 @@ Encoding encode_line(const Tokenizer& tokenizer, std::string_view line, index_t 
   const std::string_view second = line.substr(tab + 1);
   const auto more = std::count(second.begin(), second.end(), '\t');
   if (more > 0) {
-    reader.refuse(fmt::format(": expected one text, or two parted by a tab; got {}", more + 2));
+    reader.refuse(fmt::format("expected one text, or two parted by a tab; got {}", more + 2));
   }
   return tokenizer.encode(line.substr(0, tab), second, max_length);
 }
@@ -171,13 +163,7 @@ int train(const TokenizeSettings& s) {
   std::vector<std::string> files = s.train;
   files.insert(files.end(), s.more.begin(), s.more.end());
   const auto start = std::chrono::steady_clock::now();
-  WordCounter counter(options_of(s));
-  for (const std::string& file : files) counter.add_file(file);
-  const std::vector<WordCount> words = counter.words();
-  if (words.empty()) {
-    throw InputError(fmt::format("{}: expected text; there are no words{}", files.front(),
-                                 files.size() > 1 ? ", nor in the other files" : ""));
-  }
+  const std::vector<WordCount> words = count_words(files, options_of(s));
   const WordPieceTokenizer tokenizer(train_wordpiece(words, s.vocabulary), options_of(s));
   tokenizer.save(s.out);
   if (s.quiet) return 0;

@@ -2,6 +2,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/images.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/npy.hpp>
 #include <parsimony/strings.hpp>
 
@@ -74,10 +75,7 @@ void check_digits(const std::string& path, const std::vector<double>& labels) {
   }
 }
 
-}  // namespace
-
-Tensor<float> read_idx_images(const std::string& path) {
-  const std::string bytes = read_file(path);
+Tensor<float> idx_images(const std::string& path, const std::string& bytes) {
   constexpr std::uint32_t magic = 2051;
   const std::vector<index_t> n = idx_sizes(path, bytes, magic, 3);
   Tensor<float> out({n[0], 1, n[1], n[2]});
@@ -87,17 +85,8 @@ Tensor<float> read_idx_images(const std::string& path) {
   return out;
 }
 
-std::vector<double> read_idx_labels(const std::string& path) {
-  const std::string bytes = read_file(path);
-  constexpr std::uint32_t magic = 2049;
-  const std::vector<index_t> n = idx_sizes(path, bytes, magic, 1);
-  const auto* from = reinterpret_cast<const unsigned char*>(bytes.data()) + 8;
-  return {from, from + n[0]};
-}
-
-EncodedExamples read_optdigits(const std::string& path) {
+EncodedExamples optdigits(const std::string& path, const std::string& text) {
   constexpr std::size_t side = 8;
-  const std::string text = read_file(path);
   std::vector<float> pixels;
   std::vector<double> labels;
   std::size_t line = 0;
@@ -136,16 +125,33 @@ EncodedExamples read_optdigits(const std::string& path) {
   return examples_of(Tensor<float>({count, 1, side, side}, pixels), std::move(labels));
 }
 
-Tensor<float> read_images(const std::string& path) {
+}  // namespace
+
+Tensor<float> read_idx_images(const std::string& path) {
+  return idx_images(path, read_file(path));
+}
+
+std::vector<double> read_idx_labels(const std::string& path) {
   const std::string bytes = read_file(path);
+  constexpr std::uint32_t magic = 2049;
+  const std::vector<index_t> n = idx_sizes(path, bytes, magic, 1);
+  const auto* from = reinterpret_cast<const unsigned char*>(bytes.data()) + 8;
+  return {from, from + n[0]};
+}
+
+EncodedExamples read_optdigits(const std::string& path) { return optdigits(path, read_file(path)); }
+
+Tensor<float> read_images(const std::string& path) {
+  const std::string name = input_name(path);
+  std::string bytes = read_file(path);
   if (bytes.compare(0, 6, "\x93NUMPY") != 0) {
     const bool idx = bytes.size() >= 2 && bytes[0] == 0 && bytes[1] == 0;
-    return idx ? read_idx_images(path) : read_optdigits(path).pixels;
+    return idx ? idx_images(name, bytes) : optdigits(name, bytes).pixels;
   }
-  const Tensor<float> array = load_npy_as<float>(path);
+  const Tensor<float> array = parse_npy_as<float>(name, std::move(bytes));
   if ((array.rank() != 3 && array.rank() != 4) || array.size() == 0) {
     throw InputError(fmt::format(
-        "'{}': expected images (n, channels, rows, columns) or (n, rows, columns); got {}", path,
+        "'{}': expected images (n, channels, rows, columns) or (n, rows, columns); got {}", name,
         array.shape().str()));
   }
   return array.rank() == 4 ? array : array.reshape({array.dim(0), 1, array.dim(1), array.dim(2)});

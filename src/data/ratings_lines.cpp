@@ -3,6 +3,7 @@
 #include "data/ratings_lines.hpp"
 
 #include <parsimony/error.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/ratings.hpp>
 
 #include <algorithm>
@@ -12,9 +13,7 @@
 #include <map>
 #include <utility>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace parsimony::detail {
@@ -44,17 +43,8 @@ std::size_t text_start(const std::string& name, std::string_view bytes) {
 }
 
 LineReader::LineReader(const std::string& path)
-    : path_(path == "-" ? "standard input" : path),
-      fd_(path == "-" ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
-                      : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-  if (fd_ < 0) {
-    throw InputError(fmt::format("read: cannot open '{}': {}", path_, std::strerror(errno)));
-  }
+    : path_(input_name(path)), fd_(open_input(path)) {
   try {
-    struct stat info {};
-    if (::fstat(fd_, &info) == 0 && S_ISDIR(info.st_mode)) {
-      throw InputError(fmt::format("read: expected a file; '{}' is a folder", path_));
-    }
     while (end_ < block_size && fill()) {
     }
     const std::string_view start(block_.data(), end_);
@@ -112,10 +102,7 @@ bool LineReader::next(std::string_view& line) {
   begin_ = found != nullptr ? stop + 1 : stop;
   ++number_;
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-  if (std::memchr(line.data(), '\0', line.size()) != nullptr) {
-    throw InputError(fmt::format(
-        "{}: line {} holds a NUL byte: this is a binary file, or a broken one", path_, number_));
-  }
+  check_no_nul(path_, line, number_);
   return true;
 }
 

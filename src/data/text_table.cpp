@@ -4,6 +4,7 @@
 
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/strings.hpp>
 
 #include <algorithm>
@@ -42,19 +43,7 @@ Kind kind_of(const std::string& name, Kind kind) {
 /// The text without a byte order mark, after what no kind of table may hold.
 std::string_view checked_text(const std::string& name, std::string_view bytes) {
   const std::string_view text = bytes.substr(detail::text_start(name, bytes));
-  const auto line_of = [text](std::size_t at) {
-    return 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
-  };
-  const std::size_t nul = text.find('\0');
-  if (nul != std::string_view::npos) {
-    throw InputError(fmt::format("{}, line {}: a NUL byte: this is a binary file, or a broken one",
-                                 name, line_of(nul)));
-  }
-  const std::size_t bad = find_invalid_utf8(text);
-  if (bad != std::string_view::npos) {
-    throw InputError(fmt::format("{}, line {}: byte 0x{:02x} is not UTF-8; convert the file first",
-                                 name, line_of(bad), static_cast<unsigned char>(text[bad])));
-  }
+  check_text(name, text);
   return text;
 }
 

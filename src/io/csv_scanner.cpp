@@ -2,6 +2,7 @@
 #include "io/csv_scanner.hpp"
 
 #include <parsimony/error.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <algorithm>
 
@@ -10,10 +11,7 @@
 namespace parsimony::detail {
 
 CsvScanner::CsvScanner(const std::string& name, std::string_view text) : name_(name), text_(text) {
-  const std::size_t nul = text_.find('\0');
-  if (nul == std::string_view::npos) return;
-  for (std::size_t i = 0; i < nul; ++i) line_ += text_[i] == '\n' ? 1 : 0;
-  fail("a NUL byte; is this a text file?");
+  check_no_nul(name_, text_);
 }
 
 bool CsvScanner::next(std::vector<std::string>& fields) {

@@ -2,6 +2,7 @@
 // write failed nor whether the bytes reached the disk.
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -153,17 +154,10 @@ void write_file_atomically(const std::string& path, const std::function<void(Ato
 }
 
 std::string read_file(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    throw InputError(fmt::format("read: cannot open '{}': {}", path, reason(errno)));
-  }
+  const int fd = open_input(path);
   struct stat info {};
   std::string bytes;
   int error = ::fstat(fd, &info) == 0 ? 0 : errno;
-  if (error == 0 && S_ISDIR(info.st_mode)) {
-    close_retrying(fd);
-    throw InputError(fmt::format("read: expected a file; '{}' is a folder", path));
-  }
   // The size is a hint only: pipes say 0, and a file may grow.
   std::size_t used = 0;
   bytes.resize(static_cast<std::size_t>(info.st_size) + 1);
@@ -177,7 +171,10 @@ std::string read_file(const std::string& path) {
     used += static_cast<std::size_t>(got);
   }
   close_retrying(fd);
-  if (error != 0) throw IoError(fmt::format("read: reading '{}' failed: {}", path, reason(error)));
+  if (error != 0) {
+    throw IoError(
+        fmt::format("read: reading '{}' failed: {}", input_name(path), reason(error)));
+  }
   bytes.resize(used);
   return bytes;
 }

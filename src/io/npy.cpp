@@ -141,12 +141,12 @@ class HeaderParser {
   std::size_t at_ = 0;
 };
 
-Npy read(const std::string& path) {
+Npy read(const std::string& path, std::string contents) {
   const auto fail = [&](const std::string& reason) {
     throw InputError(fmt::format("npy: '{}': {}", path, reason));
   };
   Npy npy;
-  npy.bytes = read_file(path);
+  npy.bytes = std::move(contents);
   const std::string_view bytes = npy.bytes;
   if (bytes.size() < 10 || bytes.substr(0, 6) != "\x93NUMPY") fail("this is not a .npy file");
   const int major = static_cast<unsigned char>(bytes[6]);
@@ -221,7 +221,7 @@ void save_npy(const std::string& path, const Tensor<T>& tensor) {
 
 template <class T>
 Tensor<T> load_npy(const std::string& path) {
-  const Npy npy = read(path);
+  const Npy npy = read(path, read_file(path));
   if (npy.descr != descr_of<T>()) {
     throw InputError(
         fmt::format("npy: '{}': expected the type '{}'; got '{}'", path, descr_of<T>(), npy.descr));
@@ -231,7 +231,12 @@ Tensor<T> load_npy(const std::string& path) {
 
 template <class T>
 Tensor<T> load_npy_as(const std::string& path) {
-  const Npy npy = read(path);
+  return parse_npy_as<T>(path, read_file(path));
+}
+
+template <class T>
+Tensor<T> parse_npy_as(const std::string& name, std::string bytes) {
+  const Npy npy = read(name, std::move(bytes));
   if (npy.descr == "<f8") return convert<T, double>(npy);
   if (npy.descr == "<f4") return convert<T, float>(npy);
   if (npy.descr == "<i8") return convert<T, std::int64_t>(npy);
@@ -247,5 +252,7 @@ template Tensor<double> load_npy(const std::string&);
 template Tensor<std::int64_t> load_npy(const std::string&);
 template Tensor<float> load_npy_as(const std::string&);
 template Tensor<double> load_npy_as(const std::string&);
+template Tensor<float> parse_npy_as(const std::string&, std::string);
+template Tensor<double> parse_npy_as(const std::string&, std::string);
 
 }  // namespace parsimony

@@ -1,6 +1,7 @@
 // Named tensors and their file format; the header is parsed in safetensors_header.cpp.
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/safetensors.hpp>
 #include <parsimony/strings.hpp>
 
@@ -9,11 +10,11 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <system_error>
 #include <type_traits>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/half.hpp"
 #include "io/safetensors_header.hpp"
@@ -242,15 +243,12 @@ class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path) : path_(path) {
     struct stat info {};
-    errno = 0;
-    if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-      throw InputError(fmt::format("safetensors: '{}' is not a regular file", path));
+    if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+      throw InputError(fmt::format("'{}': expected a file; got a pipe or a device", path));
     }
+    ::close(open_input(path));
     file_.open(path, std::ios::binary);
-    if (!file_) {
-      throw InputError(fmt::format("safetensors: cannot open '{}': {}", path,
-                                   std::generic_category().message(errno)));
-    }
+    if (!file_) throw IoError(fmt::format("safetensors: cannot open '{}'", path));
     size_ = static_cast<std::uint64_t>(info.st_size);
   }
 

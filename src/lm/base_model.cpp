@@ -4,6 +4,8 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/generate.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/strings.hpp>
 #include <parsimony/vit.hpp>
@@ -37,11 +39,29 @@ std::string model_folder(const std::string& given) {
   return given;
 }
 
+/// A file of llama2.c's, or a folder that holds one and no config.json.
+bool is_llama2c(const std::string& model) {
+  if (fs::is_directory(model)) {
+    return !fs::exists(fs::path(model) / "config.json") && model_folder(model) == model &&
+           names_decoder(model);
+  }
+  if (!fs::is_regular_file(model) || fs::path(model).extension() != ".bin") return false;
+  // What torch writes is a zip file or begins with a pickle's mark.
+  const std::string bytes = read_file(model);
+  return bytes.compare(0, 2, "PK") != 0 && bytes.compare(0, 1, "\x80") != 0;
+}
+
 std::string folder_of(const std::string& model) {
   if (model.empty() || (model == shipped_name && !fs::is_directory(model))) {
     return shipped_model();
   }
   if (is_scratch(model)) return "";
+  if (is_llama2c(model)) {
+    throw InputError(
+        fmt::format("'{}': expected a model folder; got a model of llama2.c's: parsimony export "
+                    "--model {} --out DIR makes a folder of it",
+                    model, model));
+  }
   if (fs::is_regular_file(model)) {
     const std::string end = fs::path(model).extension().string();
     const bool pickle = end == ".bin" || end == ".pt" || end == ".pth" || end == ".pkl";
@@ -51,12 +71,8 @@ std::string folder_of(const std::string& model) {
                  "save_pretrained(folder, safe_serialization=True)"
                : "; name the folder that it is in"));
   }
-  if (!fs::is_directory(model)) {
-    throw InputError(
-        fmt::format("'{}': expected a model folder with config.json, "
-                    "model.safetensors and vocab.txt, or scratch:SIZE",
-                    model));
-  }
+  check_folder(model, fmt::format("a model folder, {} or scratch:SIZE", shipped_name),
+               {shipped_name});
   return model_folder(model);
 }
 

@@ -246,7 +246,7 @@ class Compressor {
     problem.value = [&](const std::vector<double>& shares) {
       apply(groups, shares);
       const CompressionScore s = scorer(*model_);
-      const double value = std::exp(s.loss) + o_.kl_weight * s.divergence;
+      const double value = std::exp(s.loss) + o_.kl_weight * s.sequence_divergence;
       best = std::min(best, value);
       say(fmt::format("allocation {}/{}: {:.4f}, best {:.4f}", ++done, o_.evaluations, value,
                       best));

@@ -82,8 +82,9 @@ CompressionScore Scorer::operator()(const Module<float>& model) const {
     divergence += dot(exp(Var<float>(found)).value(), sub(found, original(b)));
   }
   if (rows == 0) throw InputError("compress: there is nothing to measure the model on");
-  return {loss / static_cast<double>(rows),
-          std::max(0.0, divergence) / static_cast<double>(sequences_)};
+  divergence = std::max(0.0, divergence);  // not below it for rounding
+  const auto count = static_cast<double>(rows);
+  return {loss / count, divergence / count, divergence / static_cast<double>(sequences_)};
 }
 
 CompressionScore compression_score(const CompressionData& data, CompressionData::Part part,

@@ -21,12 +21,10 @@ TextParts::TextParts(const CompressionSource& source, index_t longest,
                                  least, longest, source.length));
   }
   for (index_t length = source.length;; length /= 2) {
-    const bool last = length / 2 < least;
     try {
       corpus_ = pack(length);
-    } catch (const InputError&) {
-      if (last) throw;
-      continue;
+    } catch (const TooLittleText&) {
+      corpus_ = {};
     }
     if (corpus_.size() >= wanted) {
       if (length < source.length) {
@@ -36,10 +34,14 @@ TextParts::TextParts(const CompressionSource& source, index_t longest,
       }
       break;
     }
-    if (last) {
-      throw InputError(
-          fmt::format("calibration: expected text for at least {} sequences of {} tokens; got {}",
-                      wanted, length, corpus_.size()));
+    if (length / 2 < least) {
+      throw InputError(fmt::format(
+          "'{}': expected text for at least {} sequences of {} tokens, {}; there is enough for {}",
+          fmt::join(source.calibration, "', '"), wanted, length,
+          length == source.length
+              ? "the length asked for"
+              : fmt::format("to which the {} asked for were halved", source.length),
+          corpus_.size()));
     }
   }
   const index_t n = corpus_.size();

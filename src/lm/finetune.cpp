@@ -87,7 +87,8 @@ void check(const FinetuneOptions& o) {
     throw ValueError(fmt::format("method {} has no adapters, and so no option '{}'", o.method,
                                  o.adapter.values.begin()->first));
   }
-  need(o.samples >= 0, "samples of 0 (all) or more");
+  need(o.samples >= 0 && o.samples <= 100000000,
+       fmt::format("samples of 0 (all) or more, at most 100 million; got {}", o.samples));
   need(o.steps >= 1 && o.batch >= 1 && o.eval_every >= 0, "steps and batch of 1 or more");
   need(o.learning_rate > 0, fmt::format("a learning rate above 0; got {}", o.learning_rate));
   need(o.decay_ratio >= 0 && o.decay_ratio <= 1, "a decay ratio in [0, 1]");

@@ -296,6 +296,7 @@ Perplexity perplexity(const LanguageModel& model, const Ids& ids, const Perplexi
       out.tokens += scored;
     }
     at = end;
+    if (o.progress) o.progress(static_cast<index_t>(at), static_cast<index_t>(windows.size()));
   }
   out.loss = sum / static_cast<double>(std::max<index_t>(out.tokens, 1));
   out.seconds = seconds_since(start);

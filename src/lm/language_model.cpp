@@ -1,6 +1,7 @@
 // Decoders and their tokenizers from folders and llama2.c's files.
 #include <parsimony/error.hpp>
 #include <parsimony/generate.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <filesystem>
 
@@ -88,9 +89,7 @@ bool names_decoder(const std::string& model) {
 LanguageModel load_language_model(const std::string& model, const std::string& adapter,
                                   const std::string& tokenizer) {
   LanguageModel out;
-  if (!fs::exists(model)) {
-    throw InputError(fmt::format("'{}': expected a model folder, or a llama2.c .bin file", model));
-  }
+  check_exists(model, "a model folder, or a llama2.c .bin file");
   const Source source = source_of(model);
   if (!source.bin.empty()) {
     out = load_bin(source.bin, tokenizer);

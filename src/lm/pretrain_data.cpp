@@ -1,8 +1,7 @@
 // From text files to packed, masked sequences.
 #include <parsimony/error.hpp>
-#include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/pretrain.hpp>
-#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <array>
@@ -19,16 +18,6 @@ struct Lines {
   std::vector<std::int32_t> ids;
   std::vector<std::size_t> starts;
 };
-
-std::string read_text(const std::string& path) {
-  std::string text = read_file(path);
-  const std::size_t bad = find_invalid_utf8(text);
-  if (bad != std::string_view::npos) {
-    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<long>(bad), '\n');
-    throw InputError(fmt::format("'{}': line {}: expected UTF-8", path, line));
-  }
-  return text;
-}
 
 Lines read_lines(const WordPieceTokenizer& tokenizer, const std::string& path) {
   const std::string text = read_text(path);
@@ -64,9 +53,9 @@ void append(PackedCorpus& out, const WordPieceTokenizer& t, const Lines& lines, 
 
 void check_not_empty(const PackedCorpus& corpus, const std::vector<std::string>& files) {
   if (corpus.size() > 0) return;
-  throw InputError(
-      fmt::format("corpus: expected text for at least one sequence of {} tokens; got less in {}",
-                  corpus.length, fmt::join(files, ", ")));
+  throw TooLittleText(
+      fmt::format("'{}': expected text for at least one sequence of {} tokens; there is less",
+                  fmt::join(files, "', '"), corpus.length));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <parsimony/csv.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/report.hpp>
 
 #include <algorithm>
@@ -220,9 +221,7 @@ bool nothing_readable(const PageRun& run) {
 
 std::string write_report(const std::string& out_dir) {
   const fs::path out = out_dir;
-  if (!is_folder(out)) {
-    throw InputError(fmt::format("report: there is no folder {}", out_dir));
-  }
+  check_folder(out_dir, "a folder of runs");
   std::vector<PageRun> runs;
   if (is_run_folder(out)) {
     const fs::path whole = fs::absolute(out).lexically_normal();

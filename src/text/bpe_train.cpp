@@ -1,8 +1,7 @@
 // Byte-level vocabularies learned from text.
 #include <parsimony/bpe.hpp>
 #include <parsimony/error.hpp>
-#include <parsimony/files.hpp>
-#include <parsimony/strings.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <algorithm>
 #include <map>
@@ -25,13 +24,7 @@ BpeTokenizer train_bpe(const std::vector<std::string>& files, index_t size, inde
   }
   std::map<std::string, std::int64_t> words;  // ordered: the result must not depend on a hash
   for (const std::string& path : files) {
-    const std::string text = read_file(path);
-    const std::size_t bad = find_invalid_utf8(text);
-    if (bad != std::string::npos) {
-      throw InputError(fmt::format(
-          "'{}': line {}: expected UTF-8", path,
-          1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n')));
-    }
+    const std::string text = read_text(path);
     for (const std::string_view word : bpe_words(text)) ++words[std::string(word)];
   }
   // As GPT-2's: bytes that stand for themselves first.

@@ -154,9 +154,7 @@ std::vector<std::string> train_wordpiece(const std::vector<WordCount>& words,
 std::vector<std::string> train_wordpiece(const std::vector<std::string>& files,
                                          const VocabularyOptions& options,
                                          const WordPieceOptions& words) {
-  WordCounter counter(words);
-  for (const std::string& file : files) counter.add_file(file);
-  return train_wordpiece(counter.words(), options);
+  return train_wordpiece(count_words(files, words), options);
 }
 
 }  // namespace parsimony

@@ -1,6 +1,6 @@
 // Counting the words of text, file by file.
 #include <parsimony/error.hpp>
-#include <parsimony/strings.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/vocabulary.hpp>
 
 #include <algorithm>
@@ -71,19 +71,11 @@ void WordCounter::add(std::string_view text) {
 }
 
 void WordCounter::add_file(const std::string& path) {
-  const auto reason = [] { return std::generic_category().message(errno); };
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
-  if (!file) throw InputError(fmt::format("{}: cannot be read: {}", path, reason()));
+  const std::unique_ptr<std::FILE, CloseFile> file(::fdopen(open_input(path), "rb"));
   std::string block;
   std::int64_t line = 1;
   const auto take = [&](std::string_view lines) {
-    if (const auto bad = find_invalid_utf8(lines); bad != std::string_view::npos) {
-      const std::string_view before = lines.substr(0, bad);
-      const std::size_t start = before.rfind('\n') + 1;  // npos + 1 is 0
-      throw InputError(fmt::format("{}: line {}, byte {}: expected UTF-8; got 0x{:02X}", path,
-                                   line + std::count(before.begin(), before.end(), '\n'),
-                                   bad - start + 1, static_cast<unsigned char>(lines[bad])));
-    }
+    check_text(path, lines, line);
     add(lines);
     line += std::count(lines.begin(), lines.end(), '\n');
   };
@@ -93,7 +85,8 @@ void WordCounter::add_file(const std::string& path) {
     const std::size_t got = std::fread(block.data() + kept, 1, block_size, file.get());
     block.resize(kept + got);
     if (std::ferror(file.get()) != 0) {
-      throw InputError(fmt::format("{}: cannot be read: {}", path, reason()));
+      throw IoError(fmt::format("read: reading '{}' failed: {}", path,
+                                std::generic_category().message(errno)));
     }
     more = got == block_size;
     const std::size_t end = more ? block.rfind('\n') + 1 : block.size();
@@ -107,6 +100,18 @@ std::vector<WordCount> WordCounter::words() const {
   words.reserve(impl_->counts.size());
   for (const auto& [word, count] : impl_->counts) words.emplace_back(word, count);
   std::sort(words.begin(), words.end());
+  return words;
+}
+
+std::vector<WordCount> count_words(const std::vector<std::string>& files,
+                                   const WordPieceOptions& options) {
+  WordCounter counter(options);
+  for (const std::string& file : files) counter.add_file(file);
+  std::vector<WordCount> words = counter.words();
+  if (words.empty()) {
+    throw InputError(
+        fmt::format("'{}': expected text; there are no words", fmt::join(files, "', '")));
+  }
   return words;
 }
 

@@ -52,11 +52,40 @@ TEST_CASE("cli: finetune refuses what a method cannot do, by name") {
   check_refused({"--method", "lorax"}, "did you mean 'lora'?");
   check_refused({"--method", "lora-xs", "--bases", "4"},
                 "lora-xs: there is no option 'bases'; it belongs to nola");
+  check_refused({"--rank", ""}, "--rank: expected N; got ''");
+  check_refused({"--checkpoint-seconds", "-1"}, "--checkpoint-seconds: expected at least 0");
+  check_refused({"--samples", "999999999999"}, "samples of 0 (all) or more, at most 100 million");
   check_refused({"--method", "full", "--rank", "4"}, "method full has no adapters");
   check_refused({"--method", "nola", "--bases", "many"}, "bases: expected an integer; got 'many'");
   check_refused({"--method", "olora", "--rank", "500"}, "rank: expected 1..128; got 500");
   check_refused({"--method", "mora", "--targets", "word_embeddings"}, "for linear layers");
   check_refused({"--method", "dora", "--targets", "quarry"}, "did you mean 'query'?");
+}
+
+TEST_CASE("cli: finetune says which options have no effect") {
+  const TempFolder folder;
+  const auto said = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> command = {"finetune", "--task",  "synthetic", "--samples",
+                                        "16",       "--steps", "1",         "--targets",
+                                        "query",    "--out",   folder / "r"};
+    command.insert(command.end(), more.begin(), more.end());
+    const Outcome o = program(command);
+    CHECK(o.code == 0);
+    return o.err;
+  };
+  CHECK_THAT(said({"--form", "full", "--rank", "4"}),
+             contains("--rank has no effect on deep-lora with --form full, only with narrow or "
+                      "compressed"));
+  CHECK_THAT(said({"--gamma", "0.1", "--wide"}),
+             contains("--gamma has no effect on deep-lora with --form narrow") &&
+                 contains("--wide has no effect on deep-lora with --form narrow"));
+  CHECK_THAT(said({"--method", "lora,rslora", "--alpha", "4"}),
+             contains("--alpha has no effect on lora with --init paper, only with peft") &&
+                 !contains("effect on rslora"));
+  CHECK_THAT(said({"--method", "head"}), contains("--targets has no effect on head"));
+  CHECK(said({"--form", "full", "--rank", "4", "--quiet"}).empty());
+  CHECK_THAT(said({"--form", "full", "--wide", "--rank", "4", "--depth", "4"}),
+             !contains("--wide") && !contains("--depth"));
 }
 
 TEST_CASE("cli: a NOLA run is its coefficients and a seed, and answers as it did") {

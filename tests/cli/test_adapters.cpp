@@ -391,7 +391,8 @@ TEST_CASE("merge: formats, and folders that must not be overwritten") {
   refused({"merge", "--adapter", native, "--out", language_fixture() / "model/model"},
           "is what is read");
   refused({"merge", "--adapter", native, "--out", merged, "--format", "f8"}, "f8");
-  refused({"merge", "--adapter", native, "--out", native + "/task.json"}, "is not a folder");
+  refused({"merge", "--adapter", native, "--out", native + "/task.json"},
+          "expected a folder; got a file");
 }
 
 TEST_CASE("merge: a full file system leaves no model") {
@@ -437,12 +438,16 @@ TEST_CASE("inspect: models, adapters and files") {
   index_t rank = 0;
   for (const double v : s) rank += v > s.data()[0] * 128 * 1.1920929e-7 ? 1 : 0;
   CHECK(first["numerical_rank"] == rank);
-  CHECK_THAT(done({"inspect", native}).out, contains("largest singular values"));
+  CHECK_THAT(done({"inspect", native}).out,
+             contains("largest singular values") &&
+                 contains("stored too  pooler, classifier: 16770 numbers"));
+  CHECK(a["stored_whole"].size() == 4);
 
   done({"export", "--adapter", native, "--rank", "2", "--out", folder / "peft"});
   const json p = json::parse(done({"inspect", folder / "peft", "--json"}).out);
   CHECK(p["format"] == "peft");
   CHECK(p["updates"][0]["numerical_rank"] == 2);
+  CHECK(p["stored_whole"].size() == 4);
   CHECK(std::abs(p["updates"][0]["singular_values"][1].get<double>() - s.data()[1]) <
         1e-4 * s.data()[0]);
 
@@ -474,6 +479,7 @@ TEST_CASE("inspect: models, adapters and files") {
   refused({"inspect", folder / "x.bin"}, "a pickle can run code");
   write_raw(folder / "x.safetensors", std::string("\xff\xff\xff\xff\x01\x00\x00\x00{}", 10));
   refused({"inspect", folder / "x.safetensors"}, "does not fit the file");
-  refused({"inspect", folder / "none"}, "no such file or folder");
+  refused({"inspect", folder / "none"}, "none': expected a file or a folder; it does not exist");
+  fs::remove(folder / "x.bin");
   refused({"inspect", folder.path()}, "config.json");
 }

@@ -124,7 +124,7 @@ TEST_CASE("complete: ratings from the standard input, pairs below words of their
   const Outcome o = complete(arguments("-", folder / "a.csv"), piped);
   INFO(o.err);
   REQUIRE(o.code == 0);
-  CHECK_THAT(o.err, contains("standard input: 9600 ratings (comma, header"));
+  CHECK_THAT(o.err, contains("stdin: 9600 ratings (comma, header"));
   CHECK_THAT(o.err, contains("1 pair (comma, header, columns u, i)"));
   CHECK_THAT(o.out, contains("1 prediction in "));
   REQUIRE(complete(arguments(ratings, folder / "b.csv")).code == 0);
@@ -225,8 +225,8 @@ TEST_CASE("complete: bad input is exit 2 and says where") {
     return folder / "r.csv";
   };
   const std::string good = file("1,1,3\n1,2,4\n2,1,5\n2,2,1\n3,1,2\n3,3,4\n");
-  check_refused({"--ratings", folder / "none.csv"}, "cannot open");
-  check_refused({"--ratings", folder.path()}, "is a folder");
+  check_refused({"--ratings", folder / "none.csv"}, "it does not exist");
+  check_refused({"--ratings", folder.path()}, "expected a file; got a folder");
   check_refused({"--ratings", good, "--rank", "2"}, "--rank: expected 1 to 1");
   check_refused({"--ratings", good, "--rank", "0"}, "--rank: expected 1 to 1");
   check_refused({"--ratings", good, "--holdout", "1.5"}, "--holdout");

@@ -256,8 +256,11 @@ TEST_CASE("compress: what is refused of decoders") {
     return std::vector<std::string>{"compress", "--model", llama,   "--calibration", text,
                                     "--length", length,    "--out", out / "x"};
   };
-  refused(on(out / "short.txt", "32"), "expected text for at least one sequence of 16 tokens");
-  refused(on(out / "bad.txt", "32"), "line 2: expected UTF-8");
+  refused(
+      on(out / "short.txt", "32"),
+      "short.txt': expected text for at least 3 sequences of 16 tokens, to which the 32 asked for "
+      "were halved; there is enough for 0");
+  refused(on(out / "bad.txt", "32"), "line 2, byte 1: expected UTF-8");
   refused(on(out / "none.txt", "32"), "none.txt");
   refused(on(f.text, "8"), "--length: expected 16..512");
   refused(on(f.text, "1024"), "--length: expected 16..512");

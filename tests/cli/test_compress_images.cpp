@@ -69,6 +69,11 @@ TEST_CASE("compress: every method on a ViT; its folder loads wherever a model do
   const std::string all = done({"predict", "--model", f.model, "--input", images}).out;
   CHECK(std::count(all.begin(), all.end(), '\n') == 40);
   CHECK(std::count(all.begin(), all.end(), '\t') == 9 * 40);
+  Environment piped;
+  piped.before = [images] {
+    if (std::freopen(images.c_str(), "rb", stdin) == nullptr) std::abort();
+  };
+  CHECK(program({"predict", "--model", f.model}, piped).out == all);
   for (const std::string method : {"bolaco", "svd", "asvd", "pc-lora"}) {
     INFO(method);
     const std::string small = out / method;
@@ -130,7 +135,7 @@ TEST_CASE("compress: what is refused of a ViT and of images") {
       refused(f.task(with(f.model, {"--ratio", ratio, "--method", method})), "(0, 1)");
     }
     // A model of texts with images, and the reverse.
-    refused(f.task(with("", {"--method", method})), "'tiny-en' is a bert");
+    refused(f.task(with("tiny-en", {"--method", method})), "'tiny-en' is a bert");
     refused(with(f.model, {"--method", method, "--task", "synthetic"}), "is of model type vit");
   }
   write_raw(out / "text.txt", "a dog runs\n");
@@ -162,7 +167,7 @@ TEST_CASE("compress: what is refused of a ViT and of images") {
 TEST_CASE("predict: files that are not the images of the model") {
   const Fixture& f = fixture();
   const TempFolder out;
-  refused({"predict", "--model", f.model}, "a file of images");
+  refused({"predict", "--model", f.model}, "'stdin': expected images");
   write_raw(out / "in.tsv", "a dog runs\n");
   refused({"predict", "--model", f.model, "--input", out / "in.tsv"}, "line 1, field 1");
   write_raw(out / "idx", std::string("\0\0\x08\x03\0\0\0\1\0\0\0\1\0\0\0\2\x7f\x80", 18));

@@ -44,6 +44,10 @@ TEST_CASE("finetune: methods, seeds and a table of paired differences") {
     difference += (score("lora") - score("head")) / 2;
   }
   CHECK(all["paired"][row]["mean"].get<double>() == Approx(difference));
+  const Outcome one =
+      done(quick_finetune(folder / "one", {"--method", "lora,head", "--steps", "1"}));
+  CHECK_THAT(one.out, contains("one pair: no statistic") && !contains("nan"));
+  CHECK(json_of(folder / "one/summary.json")["paired"][0]["t"].is_null());
   // The same run alone gives the same adapter.
   done(quick_finetune(folder / "alone",
                       {"--method", "lora", "--seed", "1", "--steps", "2", "--lr", "1e-3"}));
@@ -151,6 +155,8 @@ TEST_CASE("predict: a line of logits for each line, whatever it holds") {
   refused(arguments, "line 2: expected one text, or two with a tab between; got 3 columns");
   write_raw(folder / "in.tsv", "a\nb\xFF\n");
   refused(arguments, "line 2, byte 2: expected UTF-8");
+  write_raw(folder / "in.tsv", std::string("a\nb\0\n", 5));
+  refused(arguments, "line 2, byte 2: expected text; got a NUL byte");
   write_raw(folder / "in.tsv", "a\n");
   auto longer = arguments;
   longer.insert(longer.end(), {"--max-length", "513"});
@@ -192,7 +198,13 @@ TEST_CASE("finetune: what it refuses, before anything is written") {
   refused({"finetune", "--task", "synthetic", "--out", out, "--model", "scratch:huge"},
           "expected tiny, mini, small or base; got 'huge'");
   refused({"finetune", "--task", "synthetic", "--out", out, "--model", folder / "none"},
-          "expected a model folder");
+          "expected a model folder, tiny-en or scratch:SIZE; it does not exist");
+  refused({"finetune", "--task", "synthetic", "--out", out, "--model", "tiny-em"},
+          "it does not exist, did you mean 'tiny-en'?");
+  refused({"finetune", "--task", "synthetic", "--dev", folder / "x.tsv", "--out", out},
+          "--task synthetic: expected no --train, --dev");
+  refused({"evaluate", "--task", "synthetic", "--adapter", folder / "none"},
+          "none': expected an adapter folder or a run folder; it does not exist");
   refused(with({"--method", "lroa"}), "did you mean 'lora'?");
   refused(with({"--steps", "0"}), "steps and batch of 1 or more");
   refused(with({"--max-length", "1000"}), "expected at most 512, the model's position table");

@@ -112,4 +112,51 @@ TEST_CASE("generate and perplexity: what is refused") {
                 "expected a length of 2..512");
   check_refused({"pretrain", "--arch", "gpt3", "--corpus", t.corpus, "--out", temp / "x"},
                 "did you mean 'gpt2'?");
+  write_raw(temp / "nul.txt", std::string("The cat\nsat\0 on the mat.\n", 24));
+  for (const char* command : {"generate", "perplexity"}) {
+    check_refused({command, "--model", t.run, "--input", temp / "nul.txt"},
+                  "nul.txt': line 2, byte 4: expected text; got a NUL byte");
+  }
+  write_raw(temp / "empty.txt", "");
+  check_refused({"pretrain", "--corpus", temp / "empty.txt", "--out", temp / "x"},
+                "empty.txt': expected text; there are no words");
+  check_refused({"pretrain", "--arch", "gpt2", "--corpus", temp / "empty.txt", "--out", temp / "x"},
+                "empty.txt': expected text for at least one sequence of 128 tokens");
+}
+
+TEST_CASE("perplexity: progress with the time to go, on a terminal only") {
+  const Trained t("gpt2");
+  REQUIRE(program(t.command).code == 0);
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += "The cat sat on the mat.\nA dog ran to the cat.\n\n";
+  write_raw(t.folder / "long.txt", text);
+  const std::vector<std::string> command = {
+      "perplexity", "--model", t.run,     "--input", t.folder / "long.txt",
+      "--length",   "16",      "--batch", "1"};
+  Environment terminal;
+  terminal.terminal = true;
+  terminal.set = {{"TERM", "xterm"}};
+  CHECK_THAT(program(command, terminal).out, contains("perplexity  ") && contains("ETA"));
+  const Outcome plain = program(command);
+  CHECK(plain.code == 0);
+  CHECK(plain.err.empty());
+}
+
+TEST_CASE("export: a llama2.c file as a folder that finetune takes") {
+  const TempFolder temp;
+  const Trained t("llama");
+  REQUIRE(program(t.command).code == 0);
+  const Outcome copied = program({"export", "--model", t.run, "--out", temp / "copy", "--json"});
+  INFO(copied.err);
+  REQUIRE(copied.code == 0);
+  CHECK(json::parse(copied.out)["model"] == temp / "copy");
+  const auto loss = [&](const std::string& model) {
+    return program(
+        {"perplexity", "--model", model, "--input", t.corpus, "--json", "--threads", "1"});
+  };
+  CHECK(json::parse(loss(t.run).out)["loss"] == json::parse(loss(temp / "copy").out)["loss"]);
+  write_raw(temp / "m.bin", std::string(40, '\0'));
+  check_refused({"finetune", "--model", temp / "m.bin", "--task", "synthetic", "--out", temp / "x"},
+                "got a model of llama2.c's: parsimony export --model");
+  check_refused({"export", "--out", temp / "y"}, "--adapter: expected an adapter folder");
 }

@@ -73,7 +73,7 @@ TEST_CASE("tokenize: stdin, and a file that is whole or not there") {
 
   write_raw(m.input, "how\nhow d\xC3\xA9\xFF\n");
   m.check_refused({"--output", m.folder / "new.txt"},
-                  m.input + ": line 2, byte 8: expected UTF-8; got 0xFF");
+                  m.input + "': line 2, byte 8: expected UTF-8; got 0xFF");
   CHECK_FALSE(fs::exists(m.folder / "new.txt"));
   CHECK(program({"tokenize", "--model", m.path, "--input", m.input, "--output",
                  m.folder / "none" + "/ids.txt"})
@@ -101,7 +101,8 @@ TEST_CASE("tokenize: what it refuses") {
   refused({"tokenize", "--model", m.folder / "none"}, "none");
   refused({"tokenize", "--model", m.folder.path()}, "expected a tokenizer: vocab.txt");
   write_raw(m.path + "/vocab.txt", specials);
-  refused({"tokenize", "--model", m.path, "--input", m.folder / "none"}, "none: cannot be read");
+  refused({"tokenize", "--model", m.path, "--input", m.folder / "none"},
+          "none': expected a file; it does not exist");
 }
 
 TEST_CASE("tokenize: a learned vocabulary") {
@@ -147,7 +148,8 @@ TEST_CASE("tokenize: a learned vocabulary") {
   refused({"tokenize", "--train", folder / "a.txt"}, "--out DIR");
   write_raw(folder / "empty.txt", " \n");
   refused({"tokenize", "--train", folder / "empty.txt", "--out", out}, "there are no words");
-  refused({"tokenize", "--train", folder / "none.txt", "--out", out}, "cannot be read");
+  refused({"tokenize", "--train", folder / "none.txt", "--out", out},
+          "none.txt': expected a file; it does not exist");
   write_raw(out + "/model.safetensors", "");
   refused(arguments, "a model would lose its vocabulary");
 }

@@ -77,7 +77,12 @@ TEST_CASE("cli: wrong usage is exit 2 and says what was meant") {
   check_refused({"run", "probe-chaos", "--threads", "two", "--out", out}, "got 'two'");
   check_refused({"run", "probe-chaos", "--checkpoint-seconds", "-1", "--out", out}, "at least 0");
   check_refused({"run", "probe-chaos", "--out", ""}, "--out: expected a folder; got ''");
-  check_refused({"run", "probe-chaos", "--out", out, "--data", folder / "none"}, "no such folder");
+  check_refused({"run", "probe-chaos", "--out", out, "--data", folder / "none"},
+                "none': expected a folder of data sets; it does not exist");
+  check_refused({"run", "probe-chaos", "--checkpoint-seconds", "1e300", "--out", out},
+                "at most 1e6");
+  check_refused({"run", "probe-chaos", "--preset", "", "--out", out},
+                "--preset: expected P; got ''");
   check_refused({"run", "--out", out}, "NAME");
   check_refused({"report", folder / "none"}, "none");
   CHECK_FALSE(fs::exists(out));
@@ -115,6 +120,10 @@ TEST_CASE("cli: results on stdout, the rest on stderr, nothing when quiet") {
   CHECK_THAT(loud.err, contains("report.html"));
   CHECK(loud.err.find('\r') == std::string::npos);
   CHECK(loud.out.find('\033') == std::string::npos);
+  CHECK_THAT(loud.err, contains(", about 0.01 min\n"));
+  auto changed = base;
+  changed.insert(changed.end(), {"--set", "rate=3.5"});
+  CHECK_THAT(probe(changed).err, contains(", about 0.01 min at the preset's settings\n"));
   auto quiet = base;
   quiet.push_back("--quiet");
   CHECK(probe(quiet).err.empty());

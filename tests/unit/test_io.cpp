@@ -3,6 +3,7 @@
 #include <parsimony/csv.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/npy.hpp>
 #include <parsimony/rng.hpp>
 
@@ -148,12 +149,34 @@ TEST_CASE("files: no partial file when the disk or a limit is full", "[io]") {
 TEST_CASE("files: reading what is not there", "[io]") {
   const TempFolder folder;
   CHECK_THROWS_AS(read_file(folder / "none"), InputError);
-  CHECK_THROWS_WITH(read_file(folder / "none"), contains("No such file"));
+  CHECK_THROWS_WITH(read_file(folder / "none"),
+                    contains("none': expected a file; it does not exist"));
   CHECK_THROWS_AS(read_file(folder.path()), InputError);
-  CHECK_THROWS_WITH(read_file(folder.path()), contains("is a folder"));
+  CHECK_THROWS_WITH(read_file(folder.path()), contains("': expected a file; got a folder"));
   write_file_atomically(folder / "secret", "x");
   REQUIRE(::chmod((folder / "secret").c_str(), 0) == 0);
   if (::geteuid() != 0) CHECK_THROWS_AS(read_file(folder / "secret"), InputError);
+}
+
+TEST_CASE("files: what a user names is refused with the nearest name, kind and place", "[io]") {
+  const TempFolder folder;
+  make_folders(folder / "runs");
+  write_raw(folder / "text.txt", "a\n\xC3\xA9\xFF\n");
+  CHECK_THROWS_WITH(check_folder(folder / "rusn", "a run folder"),
+                    contains("rusn': expected a run folder; it does not exist, did you mean '") &&
+                        contains("/runs'?"));
+  CHECK_THROWS_WITH(check_folder(folder / "tiny", "a model", {folder / "tiny-1"}),
+                    contains("did you mean '") && contains("/tiny-1'?"));
+  CHECK_THROWS_WITH(check_folder(folder / "text.txt"), contains("expected a folder; got a file"));
+  CHECK_THROWS_WITH(check_folder(folder / "text.txt/x"), contains("it does not exist"));
+  CHECK_NOTHROW(check_folder(folder / "runs"));
+  CHECK_THROWS_WITH(check_exists(folder / "none"), contains("expected a file or a folder; it"));
+  CHECK_NOTHROW(check_exists(folder / "text.txt"));
+  CHECK_THROWS_WITH(read_text(folder / "text.txt"),
+                    contains("text.txt': line 2, byte 3: expected UTF-8; got 0xFF"));
+  CHECK_THROWS_WITH(check_text("t", std::string("ab\0", 3), 7),
+                    contains("'t': line 7, byte 3: expected text; got a NUL byte"));
+  CHECK_NOTHROW(check_no_nul("t", "\xFF"));
 }
 
 TEST_CASE("files: a lock keeps others out and names its holder", "[io]") {
@@ -353,7 +376,7 @@ TEST_CASE("csv: malformed tables are refused with file and line", "[io]") {
       {"x\n\"1\n2\n", "line 2: a quote is never closed"},
       {"x\n\"1\"2\n", "line 2: text after a closing quote"},
       {"x\n1\n2\"3\n", "line 3: a quote inside a field"},
-      {std::string("x\n1\n\0\n", 6), "line 3: a NUL byte"},
+      {std::string("x\n1\n\0\n", 6), "line 3, byte 1: expected text; got a NUL byte"},
   };
   for (const Case& bad : cases) {
     write_raw(folder / "bad.csv", bad.text);

@@ -179,7 +179,8 @@ TEST_CASE("ratings: files that are no tables", "[ratings]") {
   CHECK_THAT(error_of(""), contains("empty"));
   CHECK_THAT(error_of("\n \r\n\n"), contains("blank lines"));
   CHECK_THAT(error_of("user,item,rating\n"), contains("no line below"));
-  CHECK_THAT(error_of(std::string("1,2,3\n1,\0,4\n", 12)), contains("line 2 holds a NUL byte"));
+  CHECK_THAT(error_of(std::string("1,2,3\n1,\0,4\n", 12)),
+             contains("line 2, byte 3: expected text; got a NUL byte"));
   CHECK_THAT(error_of("\x1f\x8b\x08 and so on"), contains("compressed"));
   CHECK_THAT(error_of(std::string("\xff\xfe"
                                   "1\0,\0",

@@ -235,7 +235,8 @@ TEST_CASE("the report holds every run, claim, figure and file") {
 TEST_CASE("a report of nothing is an error that says what was expected") {
   const TempFolder folder;
   CHECK_THROWS_AS(write_report(folder / "none"), InputError);
-  CHECK_THROWS_WITH(write_report(folder / "none"), contains("there is no folder"));
+  CHECK_THROWS_WITH(write_report(folder / "none"),
+                    contains("expected a folder of runs; it does not exist"));
   CHECK_THROWS_AS(write_report(folder.path()), InputError);
   CHECK_THROWS_WITH(write_report(folder.path()), contains("holds no run"));
   std::filesystem::create_directory(folder / "other");

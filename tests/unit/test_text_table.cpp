@@ -163,13 +163,16 @@ TEST_CASE("text table: files that are no tables", "[text]") {
     CHECK_THAT(error_of(name, "\xef\xbb\xbf"), contains("only blank lines"));
     CHECK_THAT(error_of(name, "\x1f\x8b\x08"), contains("compressed"));
     CHECK_THAT(error_of(name, "\xff\xfe" + std::string("a") + nul), contains("UTF-16"));
-    CHECK_THAT(error_of(name, "a\n\nb" + nul + "c\n"), contains(name + ", line 3: a NUL byte"));
-    CHECK_THAT(error_of(name, "a\nb\xff\n"), contains(name + ", line 2: byte 0xff is not UTF-8"));
-    CHECK_THAT(error_of(name, "a\xc3"), contains(name + ", line 1: byte 0xc3 is not UTF-8"));
+    CHECK_THAT(error_of(name, "a\n\nb" + nul + "c\n"),
+               contains(name + "': line 3, byte 2: expected text; got a NUL byte"));
+    CHECK_THAT(error_of(name, "a\nb\xff\n"),
+               contains(name + "': line 2, byte 2: expected UTF-8; got 0xFF"));
+    CHECK_THAT(error_of(name, "a\xc3"),
+               contains(name + "': line 1, byte 2: expected UTF-8; got 0xC3"));
   }
   CHECK_THAT(error_of("a.tsv", "text\tlabel\n"), contains("a header but no row"));
   CHECK_THROWS_WITH(read_text_table("/nonexistent/a.tsv"), contains("/nonexistent/a.tsv"));
-  CHECK_THROWS_WITH(read_text_table("/"), contains("is a folder"));
+  CHECK_THROWS_WITH(read_text_table("/"), contains("got a folder"));
 }
 
 TEST_CASE("text table: quotes that are wrong name the line where they opened", "[text]") {

@@ -116,7 +116,7 @@ TEST_CASE("vocabulary: words of files") {
 
   write_raw(folder / "bad.txt", "one\ntwo\nab \xFF\n");
   CHECK_THROWS_WITH(counter.add_file(folder / "bad.txt"),
-                    contains("bad.txt: line 3, byte 4: expected UTF-8; got 0xFF"));
+                    contains("bad.txt': line 3, byte 4: expected UTF-8; got 0xFF"));
   CHECK_THROWS_AS(counter.add_file(folder / "missing.txt"), InputError);
   CHECK_THROWS_AS(counter.add_file(folder.path()), InputError);
 

@@ -120,7 +120,10 @@ void register_deep_lora() {
        false,
        [](const Config& c) {
          return c.text("form") == "compressed" ? c.integer("rank") / 2 : index_t{0};
-       }},
+       },
+       {{"rank", "form", {"narrow", "compressed"}},
+        {"wide", "form", {"full"}},
+        {"gamma", "form", {"compressed"}}}},
       [](const auto& site, const Config& c) { return make(site, c); });
 }
 

@@ -55,7 +55,11 @@ void register_lora() {
        {rank_option(),
         {"init", "paper", "paper (N(0, 1) on the output side, no scaling) or peft"},
         {"alpha", 8.0, "init peft: scaling times rank"},
-        dropout_option()}});
+        dropout_option()},
+       true,
+       false,
+       {},
+       {{"alpha", "init", {"peft"}}}});
   register_adapter<Lora>(
       {"rslora",
        "LoRA scaled by 1/sqrt(rank), so that large ranks learn",
