@@ -25,6 +25,7 @@
 #include <parsimony/generate.hpp>
 #include <parsimony/gradcheck.hpp>
 #include <parsimony/images.hpp>
+#include <parsimony/initializer.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>
