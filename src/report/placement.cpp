@@ -242,7 +242,9 @@ FigureLayout layout_of(const Figure& figure) {
   out.font = column ? 11 : 14;
   out.line = column ? 0.85 : 1;
   const auto lines = [&](double count) { return static_cast<int>(count * out.font); };
-  out.top = lines(3.4);
+  const bool titled = std::any_of(figure.panels.begin(), figure.panels.end(),
+                                  [](const Panel& p) { return !p.title.empty(); });
+  out.top = lines(titled ? 3.4 : 1.2);
 
   const double plot_width = 0.7 * out.panel_width;
   int below = 0;
