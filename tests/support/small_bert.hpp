@@ -5,14 +5,14 @@
 
 namespace parsimony::testing {
 
-/// 2 layers of width 8. The weights are far enough from 0 that outputs differ between texts.
+/// 2 layers of width 12. The weights are far enough from 0 that outputs differ between texts.
 inline BertConfig small_bert() {
   BertConfig c;
   c.vocab_size = 24;
-  c.hidden_size = 8;
+  c.hidden_size = 12;
   c.num_hidden_layers = 2;
-  c.num_attention_heads = 2;
-  c.intermediate_size = 12;
+  c.num_attention_heads = 3;
+  c.intermediate_size = 20;
   c.max_position_embeddings = 10;
   c.initializer_range = 0.3;
   return c;

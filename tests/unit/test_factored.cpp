@@ -110,8 +110,8 @@ TEST_CASE("factored models: a folder rebuilds structure and values, with any hea
     write_file_atomically(folder.path() + "/config.json", text);
     return message([&] { load_bert<double>(folder.path(), BertHead::classifier, Rng(5)); });
   };
-  CHECK_THAT(with("query\": 3", "query\": 2"), contains("expected (2, 8)"));
-  CHECK_THAT(with("query\": 3", "query\": 9"), contains("1..8"));
+  CHECK_THAT(with("query\": 3", "query\": 2"), contains("expected (2, 12)"));
+  CHECK_THAT(with("query\": 3", "query\": 13"), contains("1..12"));
   CHECK_THAT(with("query\": 3", "query\": -1"), contains("at least 1"));
   CHECK_THAT(with("query\": 3", "query\": \"a\""), contains("at least 1"));
   CHECK_THAT(with("self.query\": 3", "self.qwery\": 3"), contains("query.weight"));
