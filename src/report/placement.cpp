@@ -258,8 +258,10 @@ FigureLayout layout_of(const Figure& figure) {
       names = std::max(names, slant_sine * width);
     }
   }
+  const bool labelled = std::any_of(figure.panels.begin(), figure.panels.end(),
+                                    [](const Panel& p) { return !p.x_label.empty(); });
   // Numbers and the label of the x axis, perhaps with a line on what is left out.
-  out.legend_top = lines(notes ? 6.8 : 5.1) + static_cast<int>(names);
+  out.legend_top = lines(notes ? 6.8 : labelled ? 5.1 : 3.1) + static_cast<int>(names);
   out.row_height += static_cast<int>(names);
   out.bottom = out.legend_top;
   const PlotSize plot{plot_width, static_cast<double>(out.row_height - out.top - out.bottom),
