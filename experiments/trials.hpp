@@ -27,10 +27,11 @@ inline std::vector<index_t> ascending_integers(const Config& config, const std::
                                                index_t low, index_t high, const std::string& why) {
   const std::vector<index_t>& values = config.integers(key);
   if (values.empty()) throw ValueError(key + ": expected at least one number; got none");
-  const std::string range = std::to_string(low) + ".." + std::to_string(high) + " (" + why + ")";
+  const std::string expected = key + ": expected " + std::to_string(low) + ".." +
+                               std::to_string(high) + " (" + why + "); got ";
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (values[i] < low || values[i] > high) {
-      throw ValueError(key + ": expected " + range + "; got " + std::to_string(values[i]));
+      throw ValueError(expected + std::to_string(values[i]));
     }
     if (i > 0 && values[i] <= values[i - 1]) {
       throw ValueError(key + ": expected ascending numbers; got " + std::to_string(values[i]) +

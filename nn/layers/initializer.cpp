@@ -26,7 +26,7 @@ Initializer Initializer::postponed(const Rng& rng) { return {rng, std::make_shar
 template <class T>
 Tensor<T> Initializer::normal(const Shape& shape, double std) const {
   if (!postponed_) return Rng(rng_).normal<T>(shape, std);
-  const Tensor<T> weights(shape);
+  Tensor<T> weights(shape);
   std::get<std::vector<Draw<T>>>(postponed_->draws).push_back({weights, rng_, std});
   return weights;
 }

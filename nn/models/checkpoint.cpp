@@ -105,7 +105,7 @@ Checkpoint::Checkpoint(const std::string& folder, const CheckpointRules& rules) 
   for (std::size_t file = 0; file < files_.size(); ++file) {
     for (const std::string& name : files_[file].names()) {
       std::string ours = rules.renamed ? rules.renamed(name) : name;
-      if (!prefixed && begun_by(ours, rules.heads).empty()) ours = rules.prefix + ours;
+      if (!prefixed && begun_by(ours, rules.heads).empty()) ours.insert(0, rules.prefix);
       const auto [at, is_new] = places_.emplace(ours, Place{file, name});
       if (!is_new) {
         throw InputError(

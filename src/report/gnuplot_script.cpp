@@ -43,7 +43,7 @@ struct Drawing {
   }
   // A height in the picture, from 0 at its foot to 1: so many pixels below the top of the row.
   std::string screen(double pixels) const {
-    const double row = static_cast<double>(at / static_cast<std::size_t>(layout.columns));
+    const int row = static_cast<int>(at) / layout.columns;
     return fmt::format("screen {:.4f}", 1 - (row + pixels / layout.row_height) / layout.rows);
   }
 };
