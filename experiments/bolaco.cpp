@@ -1,16 +1,12 @@
 // Perplexity against the weights kept: principal components of the outputs with searched and with
 // uniform ranks (Bolaco), and the SVDs of the weights, on a pretrained LLaMA and on one trained
 // here.
-#include <parsimony/bpe.hpp>
 #include <parsimony/compress.hpp>
-#include <parsimony/decoder.hpp>
 #include <parsimony/experiment.hpp>
-#include <parsimony/files.hpp>
-#include <parsimony/optim.hpp>
-#include <parsimony/pretrain.hpp>
 
 #include <memory>
 
+#include "bolaco_model.hpp"
 #include "support.hpp"
 
 namespace parsimony::lab {
@@ -120,72 +116,6 @@ CompressionSource source_for(const Config& c, const std::string& model, const st
   return source;
 }
 
-// --- The model trained here ---------------------------------------------------------------------
-
-/// Captions of some photographs to train on and of others to compress on, as files of the folder.
-void split_captions(const std::string& path, index_t bytes, const std::string& folder) {
-  const std::string text = read_file(path);
-  const auto cut = [&](std::size_t at) {
-    const std::size_t end = text.find("\n\n", std::min(at, text.size()));
-    return end == std::string::npos ? text.size() : end + 2;
-  };
-  const std::size_t held = cut(text.size() / 5);
-  const std::size_t end = bytes == 0 ? text.size() : cut(held + static_cast<std::size_t>(bytes));
-  make_folders(folder);
-  write_file_atomically(folder + "/held_out.txt", text.substr(0, held));
-  write_file_atomically(folder + "/train.txt", text.substr(held, end - held));
-}
-
-void train_own(Stage& stage, const Config& c, const std::string& folder, const Rng& rng) {
-  constexpr index_t words = 512, length = 64, batch = 8, head_width = 16;
-  constexpr double rate = 8e-3;
-  const index_t steps = c.integer("own_steps", 1, 1 << 30);
-  const std::string text = folder + "/train.txt";
-  const BpeTokenizer tokenizer = train_bpe({text}, words);
-  const PackedCorpus corpus = pack_text(tokenizer, {text}, length);
-  LlamaConfig config;
-  config.vocab_size = tokenizer.size();
-  config.hidden_size = c.integer("own_width", head_width, 4096) / head_width * head_width;
-  config.layers = c.integer("own_layers", 1, 64);
-  config.heads = config.kv_heads = config.hidden_size / head_width;
-  config.head_width = head_width;
-  config.intermediate_size = 8 * config.hidden_size / 3;
-  config.positions = 512;
-  config.tied = true;
-  // As wide a spread as a narrow model's layers need; 0.02 is BERT-base's.
-  config.initializer_range = 1 / std::sqrt(static_cast<double>(config.hidden_size));
-  config.bos_id = tokenizer.bos_id();
-  config.eos_id = tokenizer.eos_id();
-  Llama<float> model(config, DecoderHead::language, rng.split("model"));
-  const auto parameters = model.named_parameters();
-  AdamW<float> optimizer({{parameters, 1.0, 0.0}}, rate);
-  const LinearSchedule schedule{steps / 20, steps, 0.0};
-  stage.track(parameters);
-  for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
-  stage.track("optimizer.steps", optimizer.counter());
-  stage.loop(steps, [&](index_t step) {
-    if (step == steps) return Stage::stop;
-    Rng draws = rng.split("rows").split(static_cast<std::uint64_t>(step));
-    Tensor<std::int64_t> ids({batch, length});
-    for (index_t b = 0; b < batch; ++b) {
-      std::copy_n(corpus.ids.begin() + draws.below(corpus.size()) * length, length,
-                  ids.mutable_data() + b * length);
-    }
-    Pass pass;
-    const Var<float> loss = model.language_loss(ids, pass);
-    const double value = stage.finite("train_loss", static_cast<double>(loss.item()));
-    if (step % 10 == 0) stage.log(step, {{"train_loss", value}});
-    backward(loss);
-    clip_gradients(parameters, 1.0);
-    optimizer.set_learning_rate(rate * schedule.factor(step));
-    optimizer.step();
-    return Stage::go_on;
-  });
-  // Inside the stage: one that is done keeps its rows, not the weights.
-  tokenizer.save(folder + "/model");
-  model.save(folder + "/model");
-}
-
 // --- Compressions -------------------------------------------------------------------------------
 
 struct Method {
@@ -256,6 +186,7 @@ using Results = std::map<std::string, std::vector<const Record*>>;
 
 std::vector<double> column(const std::vector<const Record*>& records, const std::string& name) {
   std::vector<double> out;
+  out.reserve(records.size());
   for (const Record* r : records) out.push_back(r->scalar(name));
   return out;
 }
@@ -439,13 +370,14 @@ void draw_search(Run& run, const std::vector<Subject>& subjects, const std::vect
     Panel& p = f.panel(subjects[i].title);
     p.x_label = "evaluations";
     p.y_label = "best objective";
-    for (const char* method : {"bolaco", "random"}) {
-      const Record& r = *results[i].at(method)[middle];
+    if (i > 0) p.legend = Panel::none;
+    const auto best = [&](const Record& r, const std::string& label) -> Series& {
       std::vector<double> x = r.steps("best");
       for (double& v : x) v += 1;
-      p.line(method == std::string("bolaco") ? "Bayesian optimisation" : "random search", x,
-             r.series("best"));
-    }
+      return p.line(label, x, r.series("best"));
+    };
+    best(*results[i].at("bolaco")[middle], "Bayesian optimisation");
+    best(*results[i].at("random")[middle], "random search").style = Series::dash;
   }
   run.figure(f);
 }

@@ -70,7 +70,7 @@ struct Point {
 };
 
 std::vector<double> shares_of(const Config& c) {
-  const std::vector<double> shares = c.reals("shares");
+  std::vector<double> shares = c.reals("shares");
   for (std::size_t i = 0; i < shares.size(); ++i) {
     if (!(shares[i] > 0 && shares[i] <= 1) || (i > 0 && shares[i] <= shares[i - 1])) {
       throw ValueError("shares: expected ascending numbers above 0, at most 1; got " +
@@ -90,7 +90,7 @@ std::vector<Point> points_of(const Rivals& rivals, const std::vector<double>& sh
   for (const std::string name : {"nola", "lora-xs", "vera"}) {
     for (const double share : shares) {
       const double budget = share * static_cast<double>(most);
-      const Rival rival = rivals.next_to(name, static_cast<index_t>(budget + 0.5));
+      const Rival rival = rivals.next_to(name, std::llround(budget));
       const index_t numbers = rivals.numbers(rival);
       const bool near = std::abs(static_cast<double>(numbers) / budget - 1) <= 0.15;
       const bool again = points.back().rival.name == name && points.back().numbers == numbers;
@@ -119,10 +119,11 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
   f.title = "Below rank-1 LoRA: " + lab.task_title();
   f.caption =
       "After training on few examples with ever fewer numbers; means over seeds, error bars of one "
-      "standard error. Middle: training loss, last fifth of the steps. Right: bytes of the saved "
-      "adapter's folder, and NOLA's bound of 4 bytes a coefficient + 1 KiB.";
+      "standard error, methods of one budget side by side. Middle: training loss, last fifth of "
+      "the steps. Right: bytes of the saved adapter's folder, and NOLA's bound of 4 bytes a "
+      "coefficient + 1 KiB.";
   for (const int which : {0, 1, 2}) {
-    Panel& p = f.panel();
+    Panel& p = f.panel(which == 0 ? "metric" : which == 1 ? "fit" : "size");
     p.x_label = "trained numbers";
     p.y_label = which == 0 ? metric_label(task) : which == 1 ? "training loss" : "bytes saved";
     p.log_x = true;
@@ -139,7 +140,11 @@ void draw(Run& run, const LanguageLab& lab, const EncodedTask& task,
         const double error = values.count > 1
                                  ? values.sample_std / std::sqrt(static_cast<double>(values.count))
                                  : 0.0;
-        x.push_back(static_cast<double>(point->numbers));
+        // Points that agree do not hide each other, where every method has one at the same budget.
+        // LoRA-XS has somewhat fewer numbers than NOLA.
+        constexpr double places[] = {-0.5, -1.5, 0.5, 1.5};
+        const double beside = which == 2 ? 1.0 : std::pow(1.06, places[color]);
+        x.push_back(beside * static_cast<double>(point->numbers));
         y.push_back(values.mean);
         low.push_back(values.mean - error);
         high.push_back(values.mean + error);
@@ -201,22 +206,19 @@ void NolaBudget::run(Run& run) const {
   const EncodedTask& task = lab.task();
   std::vector<Point> points = points_of(Rivals(c, lab), shares_of(c));
   const auto seeds = lab.seeds();
-  const std::string folder = run.folder() + "/saved";
+  const std::string folder = run.folder() + "/saved/";
   std::vector<LanguageJob> jobs;
   for (const Point& point : points) {
     for (const std::uint64_t seed : seeds) {
       const std::string name =
           point.rival.name + " " + std::to_string(point.numbers) + " seed" + std::to_string(seed);
       const FinetuneOptions o = with_run(point.rival, c.integer("samples", 1, 1 << 30), seed);
-      jobs.push_back({name,
-                      &task,
-                      o,
-                      {},
-                      [&, o, own = folder + "/" + name](Stage& stage, Model<float>& model) {
-                        const SavedAdapters saved(model, o, own);
-                        stage.keep("bytes", static_cast<double>(saved.bytes()));
-                        stage.keep("same", saved.come_back(*lab.base().classifier(task.task)));
-                      }});
+      jobs.push_back(
+          {name, &task, o, {}, [&, o, own = folder + name](Stage& stage, Model<float>& model) {
+             const SavedAdapters saved(model, o, own);
+             stage.keep("bytes", static_cast<double>(saved.bytes()));
+             stage.keep("same", saved.come_back(*lab.base().classifier(task.task)));
+           }});
     }
   }
   const auto records = lab.run("runs", jobs);

@@ -321,6 +321,9 @@ void judge(Run& run, const std::vector<const Family*>& on, const std::string& id
 /// 0, and for the first pair a t of at least `least_t`.
 void judge_paired(Run& run, const std::vector<Family>& all, const std::string& id,
                   const std::vector<std::pair<std::string, std::string>>& pairs, double least_t) {
+  const auto scored = [](const Family& f, const std::string& name) {
+    return name + " " + spread_text(f.last(name));
+  };
   bool holds = true;
   std::string measured;
   std::vector<const Family*> on;
@@ -335,9 +338,9 @@ void judge_paired(Run& run, const std::vector<Family>& all, const std::string& i
       const PairedStatistics s = paired_statistics(a, b);
       const bool first = better == pairs.front().first;
       holds = holds && s.difference.mean > 0 && (!first || s.t >= least_t);
-      measured += (measured.empty() ? "" : "; ") + f.title + ", " + better + " " + spread_text(a) +
-                  " over " + control + " " + spread_text(b) + ": " + paired_text(a, b) +
-                  ", test loss " + number(mean_of(f.last(better, "test_loss"))) + " against " +
+      measured += (measured.empty() ? "" : "; ") + f.title + ", " + scored(f, better) + " over " +
+                  scored(f, control) + ": " + paired_text(a, b) + ", test loss " +
+                  number(mean_of(f.last(better, "test_loss"))) + " against " +
                   number(mean_of(f.last(control, "test_loss")));
     }
   }
@@ -452,6 +455,7 @@ void PcLoraCompression::run(Run& run) const {
   std::vector<Family> all = compressed_families(run);
   compress_all(run, all, variants);
   std::vector<const Record*> costs;
+  costs.reserve(all.size());
   for (const Family& f : all) {
     costs.push_back(&run.stage("cost " + f.key, [&](Stage& stage) {
       measure(stage, f, c.real("ratio"), c.integer("repeats", 1, 1 << 20));

@@ -100,7 +100,7 @@ index_t trained_numbers(const AdapterOptions& options, const AdaptedShape& shape
   if (method == "vera") return r + shape.out;
   if (method == "dora") return r * sides + shape.out;
   if (method == "mora") {
-    auto side = static_cast<index_t>(std::sqrt(static_cast<double>(sides * r)) + 0.5);
+    auto side = static_cast<index_t>(std::llround(std::sqrt(static_cast<double>(sides * r))));
     if (c.integer("mora_type") == 6) side -= side % 2;
     return side * side;
   }

@@ -25,12 +25,13 @@ inline constexpr const char* tolerance_help =
 /// config.integers(key): ascending numbers of [low, high]. @throws ValueError naming the culprit.
 inline std::vector<index_t> ascending_integers(const Config& config, const std::string& key,
                                                index_t low, index_t high, const std::string& why) {
-  const std::vector<index_t> values = config.integers(key);
+  const std::vector<index_t>& values = config.integers(key);
   if (values.empty()) throw ValueError(key + ": expected at least one number; got none");
+  const std::string expected = key + ": expected " + std::to_string(low) + ".." +
+                               std::to_string(high) + " (" + why + "); got ";
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (values[i] < low || values[i] > high) {
-      throw ValueError(key + ": expected " + std::to_string(low) + ".." + std::to_string(high) +
-                       " (" + why + "); got " + std::to_string(values[i]));
+      throw ValueError(expected + std::to_string(values[i]));
     }
     if (i > 0 && values[i] <= values[i - 1]) {
       throw ValueError(key + ": expected ascending numbers; got " + std::to_string(values[i]) +
@@ -163,6 +164,7 @@ std::vector<double> over_trials(const std::vector<std::vector<double>>& runs,
   std::vector<double> out;
   for (std::size_t x = 0; x < runs.front().size(); ++x) {
     std::vector<double> column;
+    column.reserve(runs.size());
     for (const auto& run : runs) column.push_back(run[x]);
     out.push_back(reduce(column));
   }

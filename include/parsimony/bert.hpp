@@ -57,7 +57,7 @@ void save_bert_config(const BertConfig& config, const std::string& path, BertHea
 
 template <class T>
 struct BertLayer : Module<T> {
-  BertLayer(const BertConfig& config, const Rng& rng);
+  BertLayer(const BertConfig& config, const Initializer& init);
   /// x (batch, length, hidden) to the same, or with `first_only` to its first token's row (batch,
   /// 1, hidden), for which the others need no more than their keys and values.
   Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass,
@@ -65,21 +65,21 @@ struct BertLayer : Module<T> {
 
  private:
   struct SelfAttention : Module<T> {
-    SelfAttention(const BertConfig& config, const Rng& rng);
+    SelfAttention(const BertConfig& config, const Initializer& init);
     Linear<T> query, key, value;
   };
   struct Output : Module<T> {
-    Output(index_t in, const BertConfig& config, const Rng& rng);
+    Output(index_t in, const BertConfig& config, const Initializer& init);
     Linear<T> dense;
     LayerNorm<T> norm;
   };
   struct Attention : Module<T> {
-    Attention(const BertConfig& config, const Rng& rng);
+    Attention(const BertConfig& config, const Initializer& init);
     SelfAttention self;
     Output output;
   };
   struct Intermediate : Module<T> {
-    Intermediate(const BertConfig& config, const Rng& rng);
+    Intermediate(const BertConfig& config, const Initializer& init);
     Linear<T> dense;
   };
   const BertConfig& config_;
@@ -95,9 +95,9 @@ struct BertLayer : Module<T> {
 template <class T>
 class Bert : public Model<T> {
  public:
-  /// Fresh weights: N(0, initializer_range²), each from its own stream of `rng` by name.
+  /// Fresh weights: N(0, initializer_range²), each from its own stream of `init` by name.
   /// @throws ValueError as BertConfig::check.
-  Bert(const BertConfig& config, BertHead head, const Rng& rng);
+  Bert(const BertConfig& config, BertHead head, const Initializer& init);
   ~Bert() override;
 
   const BertConfig& config() const { return config_; }

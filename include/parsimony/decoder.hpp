@@ -131,7 +131,7 @@ class Decoder : public Model<T> {
  protected:
   explicit Decoder(DecoderHead head) : head_(head) {}
   /// Registers the head; called by the constructors after the body is.
-  void add_head(const DecoderConfig& config, const Rng& rng);
+  void add_head(const DecoderConfig& config, const Initializer& init);
   /// The word embedding.
   virtual Embedding<T>& words() const = 0;
   void check_input(const Tensor<std::int64_t>& ids, const Tensor<std::uint8_t>& mask,
@@ -147,7 +147,7 @@ class Gpt2 : public Decoder<T> {
  public:
   /// Fresh weights: N(0, initializer_range²), those that write to the residual stream divided by
   /// √(2 layers). @throws ValueError as Gpt2Config::check.
-  Gpt2(const Gpt2Config& config, DecoderHead head, const Rng& rng);
+  Gpt2(const Gpt2Config& config, DecoderHead head, const Initializer& init);
   ~Gpt2() override;
   std::string type() const override { return "gpt2"; }
   const Gpt2Config& config() const override { return config_; }
@@ -168,7 +168,7 @@ template <class T>
 class Llama : public Decoder<T> {
  public:
   /// Fresh weights: N(0, initializer_range²), norms 1. @throws ValueError as LlamaConfig::check.
-  Llama(const LlamaConfig& config, DecoderHead head, const Rng& rng);
+  Llama(const LlamaConfig& config, DecoderHead head, const Initializer& init);
   ~Llama() override;
   std::string type() const override { return "llama"; }
   const LlamaConfig& config() const override { return config_; }

@@ -2,6 +2,7 @@
 // of its Hugging Face checkpoint. A layer with a weight matrix can carry an adapter (adapter.hpp).
 #pragma once
 
+#include <parsimony/initializer.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/rng.hpp>
@@ -89,7 +90,7 @@ template <class T>
 class Linear : public Adaptable<T> {
  public:
   /// Entries of W from N(0, std²), b = 0, or no b.
-  Linear(index_t in, index_t out, Rng rng, double std, bool with_bias = true);
+  Linear(index_t in, index_t out, const Initializer& init, double std, bool with_bias = true);
   ~Linear() override;
   /// Over parameters that exist: weight (out, in), bias (out) or undefined for none.
   /// @throws ShapeError if they do not fit.
@@ -126,7 +127,7 @@ template <class T>
 class Embedding : public Adaptable<T> {
  public:
   /// Entries of W from N(0, std²).
-  Embedding(index_t count, index_t width, Rng rng, double std);
+  Embedding(index_t count, index_t width, const Initializer& init, double std);
   /// ids of any shape to ids.shape() + (width). @throws ValueError on an id outside [0, count).
   Var<T> operator()(const Tensor<std::int64_t>& ids) const;
 };

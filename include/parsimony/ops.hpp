@@ -145,8 +145,8 @@ Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var
 /// Heads of an attention; a number alone means as many of queries as of keys, seeing every key.
 struct AttentionHeads {
   AttentionHeads(index_t heads) : queries(heads), keys(heads) {}  // NOLINT: a number is meant
-  AttentionHeads(index_t queries_, index_t keys_, bool causal_)
-      : queries(queries_), keys(keys_), causal(causal_) {}
+  AttentionHeads(index_t query_heads, index_t key_heads, bool is_causal)
+      : queries(query_heads), keys(key_heads), causal(is_causal) {}
   index_t queries;
   /// Heads of keys and values, each serving queries / keys consecutive heads of queries.
   index_t keys;

@@ -48,7 +48,7 @@ template <class T>
 class Vit : public Model<T> {
  public:
   /// Fresh weights: N(0, initializer_range²). @throws ValueError as VitConfig::check.
-  Vit(const VitConfig& config, const Rng& rng);
+  Vit(const VitConfig& config, const Initializer& init);
   ~Vit() override;
   const VitConfig& config() const { return config_; }
 

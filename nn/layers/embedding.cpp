@@ -5,8 +5,8 @@
 namespace parsimony {
 
 template <class T>
-Embedding<T>::Embedding(index_t count, index_t width, Rng rng, double std) {
-  this->weight = this->parameter("weight", rng.normal<T>({count, width}, std));
+Embedding<T>::Embedding(index_t count, index_t width, const Initializer& init, double std) {
+  this->weight = this->parameter("weight", init.normal<T>({count, width}, std));
 }
 
 template <class T>

@@ -19,9 +19,9 @@ struct Linear<T>::Pair {
 };
 
 template <class T>
-Linear<T>::Linear(index_t in, index_t out, Rng rng, double std, bool with_bias)
+Linear<T>::Linear(index_t in, index_t out, const Initializer& init, double std, bool with_bias)
     : in_(in), out_(out) {
-  this->weight = this->parameter("weight", rng.normal<T>({out, in}, std));
+  this->weight = this->parameter("weight", init.normal<T>({out, in}, std));
   if (with_bias) bias = this->parameter("bias", Tensor<T>::zeros({out}));
 }
 

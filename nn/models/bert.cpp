@@ -23,42 +23,42 @@ Var<T> activate(const std::string& name, const Var<T>& x) {
 }  // namespace
 
 template <class T>
-BertLayer<T>::SelfAttention::SelfAttention(const BertConfig& c, const Rng& rng)
-    : query(c.hidden_size, c.hidden_size, rng.split("query"), c.initializer_range),
-      key(c.hidden_size, c.hidden_size, rng.split("key"), c.initializer_range),
-      value(c.hidden_size, c.hidden_size, rng.split("value"), c.initializer_range) {
+BertLayer<T>::SelfAttention::SelfAttention(const BertConfig& c, const Initializer& init)
+    : query(c.hidden_size, c.hidden_size, init.split("query"), c.initializer_range),
+      key(c.hidden_size, c.hidden_size, init.split("key"), c.initializer_range),
+      value(c.hidden_size, c.hidden_size, init.split("value"), c.initializer_range) {
   this->child("query", query);
   this->child("key", key);
   this->child("value", value);
 }
 
 template <class T>
-BertLayer<T>::Output::Output(index_t in, const BertConfig& c, const Rng& rng)
-    : dense(in, c.hidden_size, rng.split("dense"), c.initializer_range),
+BertLayer<T>::Output::Output(index_t in, const BertConfig& c, const Initializer& init)
+    : dense(in, c.hidden_size, init.split("dense"), c.initializer_range),
       norm(c.hidden_size, c.layer_norm_eps) {
   this->child("dense", dense);
   this->child("LayerNorm", norm);
 }
 
 template <class T>
-BertLayer<T>::Attention::Attention(const BertConfig& c, const Rng& rng)
-    : self(c, rng.split("self")), output(c.hidden_size, c, rng.split("output")) {
+BertLayer<T>::Attention::Attention(const BertConfig& c, const Initializer& init)
+    : self(c, init.split("self")), output(c.hidden_size, c, init.split("output")) {
   this->child("self", self);
   this->child("output", output);
 }
 
 template <class T>
-BertLayer<T>::Intermediate::Intermediate(const BertConfig& c, const Rng& rng)
-    : dense(c.hidden_size, c.intermediate_size, rng.split("dense"), c.initializer_range) {
+BertLayer<T>::Intermediate::Intermediate(const BertConfig& c, const Initializer& init)
+    : dense(c.hidden_size, c.intermediate_size, init.split("dense"), c.initializer_range) {
   this->child("dense", dense);
 }
 
 template <class T>
-BertLayer<T>::BertLayer(const BertConfig& c, const Rng& rng)
+BertLayer<T>::BertLayer(const BertConfig& c, const Initializer& init)
     : config_(c),
-      attention_(c, rng.split("attention")),
-      intermediate_(c, rng.split("intermediate")),
-      output_(c.intermediate_size, c, rng.split("output")) {
+      attention_(c, init.split("attention")),
+      intermediate_(c, init.split("intermediate")),
+      output_(c.intermediate_size, c, init.split("output")) {
   this->child("attention", attention_);
   this->child("intermediate", intermediate_);
   this->child("output", output_);
@@ -82,11 +82,11 @@ Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mas
 template <class T>
 struct Bert<T>::Parts {
   struct Embeddings : Module<T> {
-    Embeddings(const BertConfig& c, const Rng& rng)
-        : word(c.vocab_size, c.hidden_size, rng.split("word"), c.initializer_range),
-          position(c.max_position_embeddings, c.hidden_size, rng.split("position"),
+    Embeddings(const BertConfig& c, const Initializer& init)
+        : word(c.vocab_size, c.hidden_size, init.split("word"), c.initializer_range),
+          position(c.max_position_embeddings, c.hidden_size, init.split("position"),
                    c.initializer_range),
-          type(c.type_vocab_size, c.hidden_size, rng.split("type"), c.initializer_range),
+          type(c.type_vocab_size, c.hidden_size, init.split("type"), c.initializer_range),
           norm(c.hidden_size, c.layer_norm_eps) {
       this->child("word_embeddings", word);
       this->child("position_embeddings", position);
@@ -100,10 +100,10 @@ struct Bert<T>::Parts {
     struct List : Module<T> {
       void add(const std::string& name, Module<T>& module) { this->child(name, module); }
     };
-    Encoder(const BertConfig& c, const Rng& rng) {
+    Encoder(const BertConfig& c, const Initializer& init) {
       for (index_t i = 0; i < c.num_hidden_layers; ++i) {
         layers.push_back(
-            std::make_unique<BertLayer<T>>(c, rng.split(static_cast<std::uint64_t>(i))));
+            std::make_unique<BertLayer<T>>(c, init.split(static_cast<std::uint64_t>(i))));
         list.add(std::to_string(i), *layers.back());
       }
       this->child("layer", list);
@@ -112,19 +112,19 @@ struct Bert<T>::Parts {
     List list;
   };
   struct Pooler : Module<T> {
-    Pooler(const BertConfig& c, const Rng& rng)
-        : dense(c.hidden_size, c.hidden_size, rng.split("dense"), c.initializer_range) {
+    Pooler(const BertConfig& c, const Initializer& init)
+        : dense(c.hidden_size, c.hidden_size, init.split("dense"), c.initializer_range) {
       this->child("dense", dense);
     }
     Linear<T> dense;
   };
   struct Body : Module<T> {
-    Body(const BertConfig& c, bool with_pooler, const Rng& rng)
-        : embeddings(c, rng.split("embeddings")), encoder(c, rng.split("encoder")) {
+    Body(const BertConfig& c, bool with_pooler, const Initializer& init)
+        : embeddings(c, init.split("embeddings")), encoder(c, init.split("encoder")) {
       this->child("embeddings", embeddings);
       this->child("encoder", encoder);
       if (with_pooler) {
-        pooler = std::make_unique<Pooler>(c, rng.split("pooler"));
+        pooler = std::make_unique<Pooler>(c, init.split("pooler"));
         this->child("pooler", *pooler);
       }
     }
@@ -133,8 +133,8 @@ struct Bert<T>::Parts {
     std::unique_ptr<Pooler> pooler;
   };
   struct Transform : Module<T> {
-    Transform(const BertConfig& c, const Rng& rng)
-        : dense(c.hidden_size, c.hidden_size, rng.split("dense"), c.initializer_range),
+    Transform(const BertConfig& c, const Initializer& init)
+        : dense(c.hidden_size, c.hidden_size, init.split("dense"), c.initializer_range),
           norm(c.hidden_size, c.layer_norm_eps) {
       this->child("dense", dense);
       this->child("LayerNorm", norm);
@@ -143,7 +143,8 @@ struct Bert<T>::Parts {
     LayerNorm<T> norm;
   };
   struct Predictions : Module<T> {
-    Predictions(const BertConfig& c, const Rng& rng) : transform(c, rng.split("transform")) {
+    Predictions(const BertConfig& c, const Initializer& init)
+        : transform(c, init.split("transform")) {
       bias = this->parameter("bias", Tensor<T>::zeros({c.vocab_size}));
       this->child("transform", transform);
     }
@@ -151,11 +152,11 @@ struct Bert<T>::Parts {
     Transform transform;
   };
   struct Cls : Module<T> {
-    Cls(const BertConfig& c, bool with_relation, const Rng& rng)
-        : predictions(c, rng.split("predictions")) {
+    Cls(const BertConfig& c, bool with_relation, const Initializer& init)
+        : predictions(c, init.split("predictions")) {
       this->child("predictions", predictions);
       if (with_relation) {
-        relation = std::make_unique<Linear<T>>(c.hidden_size, 2, rng.split("seq_relationship"),
+        relation = std::make_unique<Linear<T>>(c.hidden_size, 2, init.split("seq_relationship"),
                                                c.initializer_range);
         this->child("seq_relationship", *relation);
       }
@@ -164,14 +165,14 @@ struct Bert<T>::Parts {
     std::unique_ptr<Linear<T>> relation;
   };
 
-  Parts(const BertConfig& c, BertHead head, const Rng& rng)
-      : bert(c, head != BertHead::masked_lm, rng.split("bert")) {
+  Parts(const BertConfig& c, BertHead head, const Initializer& init)
+      : bert(c, head != BertHead::masked_lm, init.split("bert")) {
     if (head == BertHead::classifier) {
-      classifier = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels, rng.split("classifier"),
-                                               c.initializer_range);
+      classifier = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels,
+                                               init.split("classifier"), c.initializer_range);
     }
     if (head == BertHead::masked_lm || head == BertHead::pretraining) {
-      cls = std::make_unique<Cls>(c, head == BertHead::pretraining, rng.split("cls"));
+      cls = std::make_unique<Cls>(c, head == BertHead::pretraining, init.split("cls"));
     }
   }
   Body bert;
@@ -180,10 +181,10 @@ struct Bert<T>::Parts {
 };
 
 template <class T>
-Bert<T>::Bert(const BertConfig& config, BertHead head, const Rng& rng)
+Bert<T>::Bert(const BertConfig& config, BertHead head, const Initializer& init)
     : config_((config.check(), config)),
       head_(head),
-      parts_(std::make_unique<Parts>(config_, head, rng)) {
+      parts_(std::make_unique<Parts>(config_, head, init)) {
   this->child("bert", parts_->bert);
   if (parts_->classifier) this->child("classifier", *parts_->classifier);
   if (parts_->cls) this->child("cls", *parts_->cls);

@@ -64,8 +64,9 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
                   fmt::format("{} layers, hidden_size {}, intermediate_size {}, vocab_size {}",
                               config.num_hidden_layers, config.hidden_size,
                               config.intermediate_size, config.vocab_size));
-  auto model = std::make_unique<Bert<T>>(config, head, rng);
-  const LoadReport found = file.load_into<T>(*model, other_size);
+  const Initializer init = Initializer::postponed(rng);
+  auto model = std::make_unique<Bert<T>>(config, head, init);
+  const LoadReport found = file.load_into<T>(*model, other_size, init);
   if (report != nullptr) *report = found;
   return model;
 }

@@ -101,7 +101,7 @@ Checkpoint::Checkpoint(const std::string& folder, const CheckpointRules& rules) 
   for (std::size_t file = 0; file < files_.size(); ++file) {
     for (const std::string& name : files_[file].names()) {
       std::string ours = rules.renamed ? rules.renamed(name) : name;
-      if (!prefixed && begun_by(ours, rules.heads).empty()) ours = rules.prefix + ours;
+      if (!prefixed && begun_by(ours, rules.heads).empty()) ours.insert(0, rules.prefix);
       const auto [at, is_new] = places_.emplace(ours, Place{file, name});
       if (!is_new) {
         throw InputError(
@@ -162,7 +162,7 @@ void Checkpoint::check_tied() const {
 }
 
 template <class T>
-LoadReport Checkpoint::load_into(Module<T>& model, bool new_head) const {
+LoadReport Checkpoint::load_into(Module<T>& model, bool new_head, const Initializer& init) const {
   check_tied();
   LoadReport found;
   std::vector<std::string> missing;
@@ -170,19 +170,27 @@ LoadReport Checkpoint::load_into(Module<T>& model, bool new_head) const {
   std::set<std::string> parts_there;
   for (const auto& [name, place] : places_) parts_there.insert(begun_by(name, rules_.optional));
   std::set<std::string> known;
+  const auto leave_fresh = [&](const std::string& name, const Var<T>& var) {
+    init.draw(var.value());
+    found.fresh.push_back(name);
+  };
   for (auto& [name, var] : model.named_parameters()) {
     known.insert(name);
     const std::string part = begun_by(name, rules_.optional);
     if (!contains(name)) {
       const bool whole_part = !part.empty() && parts_there.count(part) == 0;
-      (whole_part ? found.fresh : missing).push_back(name);
+      if (whole_part) {
+        leave_fresh(name, var);
+      } else {
+        missing.push_back(name);
+      }
       continue;
     }
     const Shape there = shape(name, var.shape());
     if (there == var.shape()) {
       var.assign(get<T>(name, there));
     } else if (new_head && !part.empty() && part == rules_.resizable) {
-      found.fresh.push_back(name);
+      leave_fresh(name, var);
     } else {
       misshaped.push_back(
           fmt::format("{} is {}, expected {}", name, there.str(), var.shape().str()));
@@ -231,9 +239,9 @@ void save_checkpoint(Module<T>& model, const std::string& folder, const Checkpoi
   save_safetensors((fs::path(folder) / "model.safetensors").string(), out);
 }
 
-#define PARSIMONY_INSTANTIATE(T)                                                        \
-  template LoadReport Checkpoint::load_into(Module<T>&, bool) const;                    \
-  template void save_checkpoint(Module<T>&, const std::string&, const CheckpointRules&, \
+#define PARSIMONY_INSTANTIATE(T)                                                         \
+  template LoadReport Checkpoint::load_into(Module<T>&, bool, const Initializer&) const; \
+  template void save_checkpoint(Module<T>&, const std::string&, const CheckpointRules&,  \
                                 FloatFormat);
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(double)

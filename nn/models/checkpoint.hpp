@@ -48,10 +48,11 @@ class Checkpoint {
   /// @throws InputError if the model that it describes, of these sizes, has many more numbers than
   /// the file.
   void check_size(double described, const std::string& sizes) const;
-  /// Sets a model's parameters. @throws InputError listing what is missing, unexpected or
-  /// mis-shaped, with the nearest names; on a tied tensor that is not the other one's copy.
+  /// Sets the parameters of a model that was built with `init`, which draws what the file lacks and
+  /// may. @throws InputError listing what is missing, unexpected or mis-shaped, with the nearest
+  /// names; on a tied tensor that is not the other one's copy.
   template <class T>
-  LoadReport load_into(Module<T>& model, bool new_head) const;
+  LoadReport load_into(Module<T>& model, bool new_head, const Initializer& init) const;
 
  private:
   struct Place {

@@ -60,14 +60,14 @@ KeyValueCache<T> KeyValueCache<T>::clone() const {
 }
 
 template <class T>
-void Decoder<T>::add_head(const DecoderConfig& c, const Rng& rng) {
+void Decoder<T>::add_head(const DecoderConfig& c, const Initializer& init) {
   if (head_ == DecoderHead::language && !c.tied) {
-    language_ = std::make_unique<Linear<T>>(c.hidden_size, c.vocab_size, rng.split("lm_head"),
+    language_ = std::make_unique<Linear<T>>(c.hidden_size, c.vocab_size, init.split("lm_head"),
                                             c.initializer_range, false);
     this->child("lm_head", *language_);
   }
   if (head_ == DecoderHead::classifier) {
-    score_ = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels, rng.split("score"),
+    score_ = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels, init.split("score"),
                                          c.initializer_range, false);
     this->child("score", *score_);
   }

@@ -87,8 +87,9 @@ std::unique_ptr<Model> load_with_head(Config config, const std::string& folder, 
               (d + 2.0 * static_cast<double>(config.intermediate_size)),
       fmt::format("{} layers, hidden_size {}, intermediate_size {}, vocab_size {}", config.layers,
                   config.hidden_size, config.intermediate_size, config.vocab_size));
-  auto model = std::make_unique<Model>(config, head, rng);
-  const LoadReport found = file.load_into(*model, other_size);
+  const Initializer init = Initializer::postponed(rng);
+  auto model = std::make_unique<Model>(config, head, init);
+  const LoadReport found = file.load_into(*model, other_size, init);
   if (report != nullptr) *report = found;
   return model;
 }

@@ -17,28 +17,28 @@ namespace {
 template <class T>
 struct Gpt2Layer : Module<T> {
   struct Attention : Module<T> {
-    Attention(const Gpt2Config& c, double out_std, const Rng& rng)
-        : qkv(c.hidden_size, 3 * c.hidden_size, rng.split("c_attn"), c.initializer_range),
-          out(c.hidden_size, c.hidden_size, rng.split("c_proj"), out_std) {
+    Attention(const Gpt2Config& c, double out_std, const Initializer& init)
+        : qkv(c.hidden_size, 3 * c.hidden_size, init.split("c_attn"), c.initializer_range),
+          out(c.hidden_size, c.hidden_size, init.split("c_proj"), out_std) {
       this->child("c_attn", qkv);
       this->child("c_proj", out);
     }
     Linear<T> qkv, out;
   };
   struct Mlp : Module<T> {
-    Mlp(const Gpt2Config& c, double out_std, const Rng& rng)
-        : wide(c.hidden_size, c.intermediate_size, rng.split("c_fc"), c.initializer_range),
-          out(c.intermediate_size, c.hidden_size, rng.split("c_proj"), out_std) {
+    Mlp(const Gpt2Config& c, double out_std, const Initializer& init)
+        : wide(c.hidden_size, c.intermediate_size, init.split("c_fc"), c.initializer_range),
+          out(c.intermediate_size, c.hidden_size, init.split("c_proj"), out_std) {
       this->child("c_fc", wide);
       this->child("c_proj", out);
     }
     Linear<T> wide, out;
   };
-  Gpt2Layer(const Gpt2Config& c, double out_std, const Rng& rng)
+  Gpt2Layer(const Gpt2Config& c, double out_std, const Initializer& init)
       : norm_1(c.hidden_size, c.norm_eps),
-        attn(c, out_std, rng.split("attn")),
+        attn(c, out_std, init.split("attn")),
         norm_2(c.hidden_size, c.norm_eps),
-        mlp(c, out_std, rng.split("mlp")) {
+        mlp(c, out_std, init.split("mlp")) {
     this->child("ln_1", norm_1);
     this->child("attn", attn);
     this->child("ln_2", norm_2);
@@ -75,14 +75,14 @@ CheckpointRules rules() {
 
 template <class T>
 struct Gpt2<T>::Body : Module<T> {
-  Body(const Gpt2Config& c, const Rng& rng)
-      : wte(c.vocab_size, c.hidden_size, rng.split("wte"), c.initializer_range),
-        wpe(c.positions, c.hidden_size, rng.split("wpe"), c.initializer_range),
+  Body(const Gpt2Config& c, const Initializer& init)
+      : wte(c.vocab_size, c.hidden_size, init.split("wte"), c.initializer_range),
+        wpe(c.positions, c.hidden_size, init.split("wpe"), c.initializer_range),
         norm(c.hidden_size, c.norm_eps) {
     const double out_std = c.initializer_range / std::sqrt(2.0 * static_cast<double>(c.layers));
     for (index_t i = 0; i < c.layers; ++i) {
       layers.add(std::make_unique<Gpt2Layer<T>>(
-          c, out_std, rng.split("h").split(static_cast<std::uint64_t>(i))));
+          c, out_std, init.split("h").split(static_cast<std::uint64_t>(i))));
     }
     this->child("wte", wte);
     this->child("wpe", wpe);
@@ -95,12 +95,12 @@ struct Gpt2<T>::Body : Module<T> {
 };
 
 template <class T>
-Gpt2<T>::Gpt2(const Gpt2Config& config, DecoderHead head, const Rng& rng)
+Gpt2<T>::Gpt2(const Gpt2Config& config, DecoderHead head, const Initializer& init)
     : Decoder<T>(head),
       config_((config.check(), config)),
-      body_(std::make_unique<Body>(config_, rng.split("transformer"))) {
+      body_(std::make_unique<Body>(config_, init.split("transformer"))) {
   this->child("transformer", *body_);
-  this->add_head(config_, rng);
+  this->add_head(config_, init);
   factor_layers<T>(*this, config_.factored_ranks);
 }
 

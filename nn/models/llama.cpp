@@ -18,14 +18,14 @@ namespace {
 template <class T>
 struct LlamaLayer : Module<T> {
   struct Attention : Module<T> {
-    Attention(const LlamaConfig& c, const Rng& rng)
-        : q(c.hidden_size, c.heads * c.head_width, rng.split("q_proj"), c.initializer_range,
+    Attention(const LlamaConfig& c, const Initializer& init)
+        : q(c.hidden_size, c.heads * c.head_width, init.split("q_proj"), c.initializer_range,
             c.attention_bias),
-          k(c.hidden_size, c.kv_heads * c.head_width, rng.split("k_proj"), c.initializer_range,
+          k(c.hidden_size, c.kv_heads * c.head_width, init.split("k_proj"), c.initializer_range,
             c.attention_bias),
-          v(c.hidden_size, c.kv_heads * c.head_width, rng.split("v_proj"), c.initializer_range,
+          v(c.hidden_size, c.kv_heads * c.head_width, init.split("v_proj"), c.initializer_range,
             c.attention_bias),
-          o(c.heads * c.head_width, c.hidden_size, rng.split("o_proj"), c.initializer_range,
+          o(c.heads * c.head_width, c.hidden_size, init.split("o_proj"), c.initializer_range,
             c.attention_bias) {
       this->child("q_proj", q);
       this->child("k_proj", k);
@@ -35,12 +35,12 @@ struct LlamaLayer : Module<T> {
     Linear<T> q, k, v, o;
   };
   struct Mlp : Module<T> {
-    Mlp(const LlamaConfig& c, const Rng& rng)
-        : gate(c.hidden_size, c.intermediate_size, rng.split("gate_proj"), c.initializer_range,
+    Mlp(const LlamaConfig& c, const Initializer& init)
+        : gate(c.hidden_size, c.intermediate_size, init.split("gate_proj"), c.initializer_range,
                c.mlp_bias),
-          up(c.hidden_size, c.intermediate_size, rng.split("up_proj"), c.initializer_range,
+          up(c.hidden_size, c.intermediate_size, init.split("up_proj"), c.initializer_range,
              c.mlp_bias),
-          down(c.intermediate_size, c.hidden_size, rng.split("down_proj"), c.initializer_range,
+          down(c.intermediate_size, c.hidden_size, init.split("down_proj"), c.initializer_range,
                c.mlp_bias) {
       this->child("gate_proj", gate);
       this->child("up_proj", up);
@@ -48,9 +48,9 @@ struct LlamaLayer : Module<T> {
     }
     Linear<T> gate, up, down;
   };
-  LlamaLayer(const LlamaConfig& c, const Rng& rng)
-      : attn(c, rng.split("self_attn")),
-        mlp(c, rng.split("mlp")),
+  LlamaLayer(const LlamaConfig& c, const Initializer& init)
+      : attn(c, init.split("self_attn")),
+        mlp(c, init.split("mlp")),
         input_norm(c.hidden_size, c.norm_eps),
         middle_norm(c.hidden_size, c.norm_eps) {
     this->child("self_attn", attn);
@@ -91,14 +91,14 @@ Tensor<T> rotary_table(const LlamaConfig& c, double (*f)(double)) {
 
 template <class T>
 struct Llama<T>::Body : Module<T> {
-  Body(const LlamaConfig& c, const Rng& rng)
-      : embed(c.vocab_size, c.hidden_size, rng.split("embed_tokens"), c.initializer_range),
+  Body(const LlamaConfig& c, const Initializer& init)
+      : embed(c.vocab_size, c.hidden_size, init.split("embed_tokens"), c.initializer_range),
         norm(c.hidden_size, c.norm_eps),
         cos(rotary_table<T>(c, std::cos)),
         sin(rotary_table<T>(c, std::sin)) {
     for (index_t i = 0; i < c.layers; ++i) {
       layers.add(std::make_unique<LlamaLayer<T>>(
-          c, rng.split("layers").split(static_cast<std::uint64_t>(i))));
+          c, init.split("layers").split(static_cast<std::uint64_t>(i))));
     }
     this->child("embed_tokens", embed);
     this->child("layers", layers);
@@ -111,12 +111,12 @@ struct Llama<T>::Body : Module<T> {
 };
 
 template <class T>
-Llama<T>::Llama(const LlamaConfig& config, DecoderHead head, const Rng& rng)
+Llama<T>::Llama(const LlamaConfig& config, DecoderHead head, const Initializer& init)
     : Decoder<T>(head),
       config_((config.check(), config)),
-      body_(std::make_unique<Body>(config_, rng.split("model"))) {
+      body_(std::make_unique<Body>(config_, init.split("model"))) {
   this->child("model", *body_);
-  this->add_head(config_, rng);
+  this->add_head(config_, init);
   factor_layers<T>(*this, config_.factored_ranks);
 }
 

@@ -117,13 +117,16 @@ std::unique_ptr<Decoder<T>> load_llama2c(const std::string& path, DecoderHead he
         path, expected, d, f, c.layers, c.heads, c.kv_heads, c.vocab_size, c.positions,
         bytes.size() - header_size));
   }
-  auto model = std::make_unique<Llama<T>>(c, head, rng);
-  std::map<std::string, Var<T>> parameters;
+  const Initializer init = Initializer::postponed(rng);
+  auto model = std::make_unique<Llama<T>>(c, head, init);
+  std::map<std::string, Var<T>> parameters;  // not yet set
   for (const auto& [name, var] : model->named_parameters()) parameters.emplace(name, var);
   Weights weights(bytes);
   const auto set = [&](const std::string& name, const Tensor<T>& value) {
     const auto found = parameters.find(name);
-    if (found != parameters.end()) found->second.assign(value);
+    if (found == parameters.end()) return;
+    found->second.assign(value);
+    parameters.erase(found);
   };
   const auto each_layer = [&](const std::string& name, const Shape& shape, index_t permuted = 0) {
     for (index_t i = 0; i < c.layers; ++i) {
@@ -145,6 +148,7 @@ std::unique_ptr<Decoder<T>> load_llama2c(const std::string& path, DecoderHead he
   set("model.norm.weight", weights.take<T>({d}));
   weights.skip(c.positions * c.head_width);  // tables of rotary positions, which are computed
   if (!c.tied) set("lm_head.weight", weights.take<T>({c.vocab_size, d}));
+  for (const auto& [name, var] : parameters) init.draw(var.value());  // a classification head
   return model;
 }
 

@@ -18,10 +18,11 @@ namespace {
 template <class T>
 struct VitLayer : Module<T> {
   struct SelfAttention : Module<T> {
-    SelfAttention(const VitConfig& c, const Rng& rng)
-        : query(c.hidden_size, c.hidden_size, rng.split("query"), c.initializer_range, c.qkv_bias),
-          key(c.hidden_size, c.hidden_size, rng.split("key"), c.initializer_range, c.qkv_bias),
-          value(c.hidden_size, c.hidden_size, rng.split("value"), c.initializer_range, c.qkv_bias) {
+    SelfAttention(const VitConfig& c, const Initializer& init)
+        : query(c.hidden_size, c.hidden_size, init.split("query"), c.initializer_range, c.qkv_bias),
+          key(c.hidden_size, c.hidden_size, init.split("key"), c.initializer_range, c.qkv_bias),
+          value(c.hidden_size, c.hidden_size, init.split("value"), c.initializer_range,
+                c.qkv_bias) {
       this->child("query", query);
       this->child("key", key);
       this->child("value", value);
@@ -29,26 +30,26 @@ struct VitLayer : Module<T> {
     Linear<T> query, key, value;
   };
   struct Dense : Module<T> {
-    Dense(index_t in, index_t out, const VitConfig& c, const Rng& rng)
-        : dense(in, out, rng.split("dense"), c.initializer_range) {
+    Dense(index_t in, index_t out, const VitConfig& c, const Initializer& init)
+        : dense(in, out, init.split("dense"), c.initializer_range) {
       this->child("dense", dense);
     }
     Linear<T> dense;
   };
   struct Attention : Module<T> {
-    Attention(const VitConfig& c, const Rng& rng)
-        : self(c, rng.split("attention")),
-          output(c.hidden_size, c.hidden_size, c, rng.split("output")) {
+    Attention(const VitConfig& c, const Initializer& init)
+        : self(c, init.split("attention")),
+          output(c.hidden_size, c.hidden_size, c, init.split("output")) {
       this->child("attention", self);
       this->child("output", output);
     }
     SelfAttention self;
     Dense output;
   };
-  VitLayer(const VitConfig& c, const Rng& rng)
-      : attn(c, rng.split("attention")),
-        intermediate(c.hidden_size, c.intermediate_size, c, rng.split("intermediate")),
-        output(c.intermediate_size, c.hidden_size, c, rng.split("output")),
+  VitLayer(const VitConfig& c, const Initializer& init)
+      : attn(c, init.split("attention")),
+        intermediate(c.hidden_size, c.intermediate_size, c, init.split("intermediate")),
+        output(c.intermediate_size, c.hidden_size, c, init.split("output")),
         before(c.hidden_size, c.layer_norm_eps),
         after(c.hidden_size, c.layer_norm_eps) {
     this->child("attention", attn);
@@ -109,21 +110,22 @@ Tensor<T> patches_of(const Tensor<T>& pixels, const VitConfig& c) {
 template <class T>
 struct Vit<T>::Body : Module<T> {
   struct Projection : Module<T> {
-    Projection(const VitConfig& c, const Rng& rng)
+    Projection(const VitConfig& c, const Initializer& init)
         : projection(c.num_channels * c.patch_size * c.patch_size, c.hidden_size,
-                     rng.split("projection"), c.initializer_range) {
+                     init.split("projection"), c.initializer_range) {
       this->child("projection", projection);
     }
     Linear<T> projection;
   };
   struct Embeddings : Module<T> {
-    Embeddings(const VitConfig& c, const Rng& rng) : patch(c, rng.split("patch_embeddings")) {
+    Embeddings(const VitConfig& c, const Initializer& init)
+        : patch(c, init.split("patch_embeddings")) {
       cls = this->parameter(
           "cls_token",
-          rng.split("cls_token").template normal<T>({1, 1, c.hidden_size}, c.initializer_range));
+          init.split("cls_token").template normal<T>({1, 1, c.hidden_size}, c.initializer_range));
       positions = this->parameter(
           "position_embeddings",
-          rng.split("position_embeddings")
+          init.split("position_embeddings")
               .template normal<T>({1, c.patches() + 1, c.hidden_size}, c.initializer_range));
       this->child("patch_embeddings", patch);
     }
@@ -131,17 +133,17 @@ struct Vit<T>::Body : Module<T> {
     Var<T> cls, positions;
   };
   struct Encoder : Module<T> {
-    Encoder(const VitConfig& c, const Rng& rng) {
+    Encoder(const VitConfig& c, const Initializer& init) {
       for (index_t i = 0; i < c.num_hidden_layers; ++i) {
-        layers.add(std::make_unique<VitLayer<T>>(c, rng.split(static_cast<std::uint64_t>(i))));
+        layers.add(std::make_unique<VitLayer<T>>(c, init.split(static_cast<std::uint64_t>(i))));
       }
       this->child("layer", layers);
     }
     ModuleList<T, VitLayer<T>> layers;
   };
-  Body(const VitConfig& c, const Rng& rng)
-      : embeddings(c, rng.split("embeddings")),
-        encoder(c, rng.split("encoder")),
+  Body(const VitConfig& c, const Initializer& init)
+      : embeddings(c, init.split("embeddings")),
+        encoder(c, init.split("encoder")),
         norm(c.hidden_size, c.layer_norm_eps) {
     this->child("embeddings", embeddings);
     this->child("encoder", encoder);
@@ -153,11 +155,12 @@ struct Vit<T>::Body : Module<T> {
 };
 
 template <class T>
-Vit<T>::Vit(const VitConfig& config, const Rng& rng)
+Vit<T>::Vit(const VitConfig& config, const Initializer& init)
     : config_((config.check(), config)),
-      body_(std::make_unique<Body>(config_, rng.split("vit"))),
+      body_(std::make_unique<Body>(config_, init.split("vit"))),
       classifier_(std::make_unique<Linear<T>>(config_.hidden_size, config_.num_labels,
-                                              rng.split("classifier"), config_.initializer_range)) {
+                                              init.split("classifier"),
+                                              config_.initializer_range)) {
   this->child("vit", *body_);
   this->child("classifier", *classifier_);
   factor_layers<T>(*this, config_.factored_ranks);
@@ -325,8 +328,9 @@ std::unique_ptr<Vit<T>> load_vit(const std::string& folder, const Rng& rng, inde
                   fmt::format("{} layers, hidden_size {}, intermediate_size {}, image_size {}",
                               config.num_hidden_layers, config.hidden_size,
                               config.intermediate_size, config.image_size));
-  auto model = std::make_unique<Vit<T>>(config, rng);
-  const LoadReport found = file.load_into<T>(*model, other_size);
+  const Initializer init = Initializer::postponed(rng);
+  auto model = std::make_unique<Vit<T>>(config, init);
+  const LoadReport found = file.load_into<T>(*model, other_size, init);
   if (report != nullptr) *report = found;
   return model;
 }

@@ -77,9 +77,11 @@ std::string folder_of(const std::string& model) {
 }
 
 template <class Config>
-BaseConfig shared(const char* type, const Config& c) {
+BaseConfig shared(const char* type, const Config& c, index_t layers, index_t heads) {
   BaseConfig out;
   out.type = type;
+  out.num_hidden_layers = layers;
+  out.num_attention_heads = heads;
   out.hidden_size = c.hidden_size;
   out.intermediate_size = c.intermediate_size;
   out.initializer_range = c.initializer_range;
@@ -89,27 +91,21 @@ BaseConfig shared(const char* type, const Config& c) {
 }
 
 BaseConfig base_of(const BertConfig& c) {
-  BaseConfig out = shared("bert", c);
-  out.num_hidden_layers = c.num_hidden_layers;
-  out.num_attention_heads = c.num_attention_heads;
+  BaseConfig out = shared("bert", c, c.num_hidden_layers, c.num_attention_heads);
   out.vocab_size = c.vocab_size;
   out.max_position_embeddings = c.max_position_embeddings;
   return out;
 }
 
 BaseConfig base_of(const char* type, const DecoderConfig& c) {
-  BaseConfig out = shared(type, c);
-  out.num_hidden_layers = c.layers;
-  out.num_attention_heads = c.heads;
+  BaseConfig out = shared(type, c, c.layers, c.heads);
   out.vocab_size = c.vocab_size;
   out.max_position_embeddings = c.positions;
   return out;
 }
 
 BaseConfig base_of(const VitConfig& c) {
-  BaseConfig out = shared("vit", c);
-  out.num_hidden_layers = c.num_hidden_layers;
-  out.num_attention_heads = c.num_attention_heads;
+  BaseConfig out = shared("vit", c, c.num_hidden_layers, c.num_attention_heads);
   out.image_size = c.image_size;
   out.num_channels = c.num_channels;
   return out;

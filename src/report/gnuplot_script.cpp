@@ -43,7 +43,7 @@ struct Drawing {
   }
   // A height in the picture, from 0 at its foot to 1: so many pixels below the top of the row.
   std::string screen(double pixels) const {
-    const double row = static_cast<double>(at / static_cast<std::size_t>(layout.columns));
+    const int row = static_cast<int>(at) / layout.columns;
     return fmt::format("screen {:.4f}", 1 - (row + pixels / layout.row_height) / layout.rows);
   }
 };
@@ -284,11 +284,22 @@ std::string joined(const char* command, const std::vector<std::string>& plots) {
   return out;
 }
 
+// Whether an axis from low to high shows few enough counts for a number at each.
+bool few_counts(const Panel& panel, const Interval& axis) {
+  const double span = axis.high - axis.low;
+  if (span < 2 || span > 8) return false;
+  return std::all_of(panel.series.begin(), panel.series.end(), [](const Series& s) {
+    return std::all_of(s.x.begin(), s.x.end(), [](double x) { return x == std::floor(x); });
+  });
+}
+
 void flat_panel(std::string& out, const Drawing& d) {
   const Panel& p = d.panel;
   const PanelAxes axes = axes_of(p, d.extent());
   axis(out, "x", p.log_x, axes.x);
   axis(out, "y", p.log_y, axes.y);
+  // gnuplot would mark halves between few counts.
+  if (!p.log_x && p.categories.empty() && few_counts(p, axes.x)) add(out, "set xtics 1");
   references(out, d);
   std::vector<std::string> plots;
   for (std::size_t k = 0; k < p.series.size(); ++k) {

@@ -242,7 +242,9 @@ FigureLayout layout_of(const Figure& figure) {
   out.font = column ? 11 : 14;
   out.line = column ? 0.85 : 1;
   const auto lines = [&](double count) { return static_cast<int>(count * out.font); };
-  out.top = lines(3.4);
+  const bool titled = std::any_of(figure.panels.begin(), figure.panels.end(),
+                                  [](const Panel& p) { return !p.title.empty(); });
+  out.top = lines(titled ? 3.4 : 1.2);
 
   const double plot_width = 0.7 * out.panel_width;
   int below = 0;
@@ -256,8 +258,10 @@ FigureLayout layout_of(const Figure& figure) {
       names = std::max(names, slant_sine * width);
     }
   }
+  const bool labelled = std::any_of(figure.panels.begin(), figure.panels.end(),
+                                    [](const Panel& p) { return !p.x_label.empty(); });
   // Numbers and the label of the x axis, perhaps with a line on what is left out.
-  out.legend_top = lines(notes ? 6.8 : 5.1) + static_cast<int>(names);
+  out.legend_top = lines(notes ? 6.8 : labelled ? 5.1 : 3.1) + static_cast<int>(names);
   out.row_height += static_cast<int>(names);
   out.bottom = out.legend_top;
   const PlotSize plot{plot_width, static_cast<double>(out.row_height - out.top - out.bottom),

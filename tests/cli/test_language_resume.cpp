@@ -126,52 +126,32 @@ TEST_CASE("finetune: the command of many runs killed, its table is that of an un
 
 TEST_CASE("pretrain: killed again and again, the model is that of an undisturbed run") {
   const TempFolder folder;
-  check_kills(folder,
-              {"pretrain",
-               "--corpus",
-               language_fixture() / "corpus.txt",
-               "--size",
-               "tiny",
-               "--vocab-size",
-               "120",
-               "--length",
-               "16",
-               "--steps",
-               "30",
-               "--batch",
-               "4",
-               "--eval-every",
-               "10",
-               "--short-length",
-               "8",
-               "--threads",
-               "1",
-               "--quiet"},
+  const std::vector<std::string> arguments = {"pretrain",
+                                              "--corpus",
+                                              language_fixture() / "corpus.txt",
+                                              "--size",
+                                              "tiny",
+                                              "--vocab-size",
+                                              "120",
+                                              "--length",
+                                              "16",
+                                              "--steps",
+                                              "30",
+                                              "--batch",
+                                              "4",
+                                              "--eval-every",
+                                              "10",
+                                              "--short-length",
+                                              "8",
+                                              "--threads",
+                                              "1",
+                                              "--quiet"};
+  check_kills(folder, arguments,
               {"model/model.safetensors", "model/config.json", "model/vocab.txt"});
   // Finished: the same answer again, without training.
-  const json again = json::parse(done({"pretrain",
-                                       "--corpus",
-                                       language_fixture() / "corpus.txt",
-                                       "--size",
-                                       "tiny",
-                                       "--vocab-size",
-                                       "120",
-                                       "--length",
-                                       "16",
-                                       "--steps",
-                                       "30",
-                                       "--batch",
-                                       "4",
-                                       "--eval-every",
-                                       "10",
-                                       "--short-length",
-                                       "8",
-                                       "--quiet",
-                                       "--json",
-                                       "--resume",
-                                       "--out",
-                                       folder / "whole"})
-                                     .out);
+  auto finished = arguments;
+  finished.insert(finished.end(), {"--json", "--resume", "--out", folder / "whole"});
+  const json again = json::parse(done(finished).out);
   CHECK(again["held_out_loss"] == json_of(folder / "whole/result.json")["held_out_loss"]);
 }
 

@@ -14,35 +14,13 @@
 
 #include "support/adapters.hpp"
 #include "support/catch.hpp"
+#include "support/small_bert.hpp"
 #include "support/temp_folder.hpp"
 
 using namespace parsimony;
 using namespace parsimony::testing;
 
 namespace {
-
-BertConfig small_config() {
-  BertConfig c;
-  c.vocab_size = 24;
-  c.hidden_size = 12;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 3;
-  c.intermediate_size = 20;
-  c.max_position_embeddings = 10;
-  c.num_labels = 2;
-  c.initializer_range = 0.3;
-  return c;
-}
-
-TokenBatch small_batch() {
-  TokenBatch batch;
-  batch.ids = Tensor<std::int64_t>({3, 7});
-  batch.type_ids = Tensor<std::int64_t>::zeros({3, 7});
-  batch.mask = Tensor<std::uint8_t>::ones({3, 7});
-  for (index_t i = 0; i < 21; ++i) batch.ids.mutable_data()[i] = 5 * i % 23;
-  for (const index_t i : {12, 13, 18, 19, 20}) batch.mask.mutable_data()[i] = 0;
-  return batch;
-}
 
 template <class T>
 Var<T> loss_of(const Bert<T>& model) {
@@ -92,7 +70,7 @@ struct Layer : Module<double> {
 TEST_CASE("adapted models: only the adapters train, all of them do", "[adapters]") {
   for (const AdapterKind& kind : adapter_kinds()) {
     CAPTURE(kind.label);
-    Bert<double> model(small_config(), BertHead::classifier, Rng(1));
+    Bert<double> model(small_bert(), BertHead::classifier, Rng(1));
     const auto before = values_of(model);
     const double loss = loss_of(model).item();
     attach(model, kind);
@@ -274,7 +252,7 @@ TEST_CASE("adapted models: saved and loaded, the same logits; merged, the same t
   Pass pass;
   for (const AdapterKind& kind : adapter_kinds()) {
     CAPTURE(kind.label);
-    Bert<float> model(small_config(), BertHead::classifier, Rng(1));
+    Bert<float> model(small_bert(), BertHead::classifier, Rng(1));
     model.save(folder / "base");
     attach(model, kind);
     AdamW<float> optimizer(trainable_groups(model), 2e-2, 0.9, 0.999, 1e-6);
@@ -300,7 +278,7 @@ TEST_CASE("adapted models: saved and loaded, the same logits; merged, the same t
 TEST_CASE("adapted models: adapter folders that do not fit", "[adapters]") {
   const TempFolder folder;
   const AdapterKind kind{"", "deep-lora", "narrow", ""};
-  Bert<float> model(small_config(), BertHead::classifier, Rng(1));
+  Bert<float> model(small_bert(), BertHead::classifier, Rng(1));
   attach(model, kind, "query-value");
   const std::string saved = folder / "adapter";
   save_adapters<float>(model, saved, "query-value", adapter_options_of(kind, 4, 0.05), {});
@@ -310,13 +288,13 @@ TEST_CASE("adapted models: adapter folders that do not fit", "[adapters]") {
     Bert<float> again(config, BertHead::classifier, Rng(1));
     CHECK_THROWS_WITH(load_adapters<float>(again, saved), contains(says));
   };
-  BertConfig other = small_config();
+  BertConfig other = small_bert();
   other.hidden_size = 15;
   refused(other, "another model");
-  other = small_config();
+  other = small_bert();
   other.num_hidden_layers = 1;
   refused(other, "another model");
-  other = small_config();
+  other = small_bert();
   other.num_hidden_layers = 3;
   refused(other, "another model");
 
@@ -325,11 +303,11 @@ TEST_CASE("adapted models: adapter folders that do not fit", "[adapters]") {
   const std::string weights = saved + "/adapter_model.safetensors";
   const std::string bytes = read_file(weights);
   write_raw(weights, bytes.substr(0, bytes.size() - 3));
-  refused(small_config(), "cut off");
+  refused(small_bert(), "cut off");
   std::filesystem::rename(weights, saved + "/adapter_model.bin");
-  refused(small_config(), "a pickle can run code");
+  refused(small_bert(), "a pickle can run code");
   std::filesystem::remove(saved + "/adapter_model.bin");
-  refused(small_config(), "adapter_model.safetensors");
+  refused(small_bert(), "adapter_model.safetensors");
   write_raw(weights, bytes);
   for (const auto& [broken, says] :
        {std::pair<std::string, const char*>{"{", "expected JSON"},
@@ -339,10 +317,10 @@ TEST_CASE("adapted models: adapter folders that do not fit", "[adapters]") {
         {"{\"format\":" + std::string(50000, '[') + std::string(50000, ']') + "}",
          "deeper than"}}) {
     write_raw(config, broken);
-    refused(small_config(), says);
+    refused(small_bert(), says);
   }
   write_raw(config, text);
-  Bert<float> same(small_config(), BertHead::classifier, Rng(1));
+  Bert<float> same(small_bert(), BertHead::classifier, Rng(1));
   CHECK_NOTHROW(load_adapters<float>(same, saved));
   CHECK_THROWS_AS(load_adapters<float>(same, folder / "none"), InputError);
 }

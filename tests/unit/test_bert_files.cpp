@@ -82,6 +82,19 @@ bool same_bits(const Tensor<float>& a, const Tensor<float>& b) {
          std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)) == 0;
 }
 
+/// Whether these parameters have the bits that they have in a model that is fresh altogether.
+void check_fresh(const Bert<float>& loaded, const Names& names) {
+  const Bert<float> fresh(loaded.config(), loaded.head(), Rng(7));
+  const auto a = loaded.named_parameters();
+  const auto b = fresh.named_parameters();
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const auto& [name, var] = a[i];
+    if (std::find(names.begin(), names.end(), name) == names.end()) continue;
+    INFO(name);
+    CHECK(same_bits(var.value(), b[i].second.value()));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("bert files: a saved model reads back to the same bits", "[bert]") {
@@ -156,6 +169,7 @@ TEST_CASE("bert files: a pooler or head that is missing is fresh, and said so", 
   });
   const auto one = neither.load(BertHead::classifier, &report);
   CHECK(report.fresh == Names{pooler[0], pooler[1], head[0], head[1]});
+  check_fresh(*one, report.fresh);
   // Fresh by the given stream alone: once more the same, and not what was saved.
   const auto two = neither.load(BertHead::classifier, &report);
   const Folder whole;
@@ -173,18 +187,18 @@ TEST_CASE("bert files: a pooler or head that is missing is fresh, and said so", 
 
   // From a language model: its head is left aside.
   const Folder language(BertHead::masked_lm);
-  language.load(BertHead::classifier, &report);
+  check_fresh(*language.load(BertHead::classifier, &report), report.fresh);
   CHECK(report.fresh.size() == 4);
   CHECK(report.ignored.size() == 5);
   // And the other way round.
-  whole.load(BertHead::masked_lm, &report);
+  check_fresh(*whole.load(BertHead::masked_lm, &report), report.fresh);
   CHECK(report.fresh.size() == 5);
   Names ignored = report.ignored;
   std::sort(ignored.begin(), ignored.end());
   CHECK(ignored == Names{pooler[1], pooler[0], head[1], head[0]});
 
   // Another number of labels asks for another head.
-  whole.load(BertHead::classifier, &report, 5);
+  check_fresh(*whole.load(BertHead::classifier, &report, 5), report.fresh);
   CHECK(report.fresh == head);
   whole.load(BertHead::classifier, &report, 3);
   CHECK(report.fresh.empty());

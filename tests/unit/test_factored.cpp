@@ -8,31 +8,13 @@
 #include <cmath>
 
 #include "support/catch.hpp"
+#include "support/small_bert.hpp"
 #include "support/temp_folder.hpp"
 
 using namespace parsimony;
-using parsimony::testing::contains;
-using parsimony::testing::TempFolder;
+using namespace parsimony::testing;
 
 namespace {
-
-BertConfig small_bert() {
-  BertConfig c;
-  c.vocab_size = 20;
-  c.hidden_size = 8;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 2;
-  c.intermediate_size = 12;
-  c.max_position_embeddings = 10;
-  return c;
-}
-
-TokenBatch some_tokens() {
-  TokenBatch b;
-  b.ids = Tensor<std::int64_t>({2, 4}, {1, 2, 3, 4, 5, 6, 7, 8});
-  b.type_ids = Tensor<std::int64_t>::zeros({2, 4});
-  return b;
-}
 
 /// Factors two layers of the model by the SVD of random values.
 void factor_some(Bert<double>& model) {
@@ -114,8 +96,8 @@ TEST_CASE("factored models: a folder rebuilds structure and values, with any hea
   CHECK(factored_ranks(model).size() == 2);
   Pass one;
   Pass two;
-  const Tensor<double> y = model.logits(some_tokens(), one).value();
-  CHECK(max_abs(sub(loaded->logits(some_tokens(), two).value(), y)) < 1e-6);
+  const Tensor<double> y = model.logits(small_batch(), one).value();
+  CHECK(max_abs(sub(loaded->logits(small_batch(), two).value(), y)) < 1e-6);
   const auto headless = load_bert<double>(folder.path(), BertHead::none, Rng(5));
   CHECK(factored_ranks(*headless).size() == 2);
 
@@ -128,8 +110,8 @@ TEST_CASE("factored models: a folder rebuilds structure and values, with any hea
     write_file_atomically(folder.path() + "/config.json", text);
     return message([&] { load_bert<double>(folder.path(), BertHead::classifier, Rng(5)); });
   };
-  CHECK_THAT(with("query\": 3", "query\": 2"), contains("expected (2, 8)"));
-  CHECK_THAT(with("query\": 3", "query\": 9"), contains("1..8"));
+  CHECK_THAT(with("query\": 3", "query\": 2"), contains("expected (2, 12)"));
+  CHECK_THAT(with("query\": 3", "query\": 13"), contains("1..12"));
   CHECK_THAT(with("query\": 3", "query\": -1"), contains("at least 1"));
   CHECK_THAT(with("query\": 3", "query\": \"a\""), contains("at least 1"));
   CHECK_THAT(with("self.query\": 3", "self.qwery\": 3"), contains("query.weight"));
@@ -160,6 +142,6 @@ TEST_CASE("factored models: adapters go to both factors, and merge into them") {
   CHECK(factored_ranks(*merged) == factored_ranks(model));
   Pass one;
   Pass two;
-  const Tensor<double> y = model.logits(some_tokens(), one).value();
-  CHECK(max_abs(sub(merged->logits(some_tokens(), two).value(), y)) < 1e-5);
+  const Tensor<double> y = model.logits(small_batch(), one).value();
+  CHECK(max_abs(sub(merged->logits(small_batch(), two).value(), y)) < 1e-5);
 }

@@ -267,6 +267,14 @@ TEST_CASE("figures of data that can hardly be drawn") {
                     p.line("a", {1, 2, 3}, {2e-3, 5e-3, 8e-3});
                   }),
             "set ytics (0.002, 0.003, 0.005, 0.007)"));
+  // A number at each of few counts, and none at halves.
+  const auto counted = [&](const std::string& name, std::vector<double> x) {
+    const std::vector<double> y(x.size(), 1);
+    return has(draws(name, [&](Panel& p) { p.line("a", x, y); }), "set xtics 1\n");
+  };
+  CHECK(counted("counts", {1, 2, 3, 4}));
+  CHECK_FALSE(counted("halves", {1, 1.5, 2, 3}));
+  CHECK_FALSE(counted("shares", {0, 1}));
   draws("shortest_log", [](Panel& p) {
     p.log_x = true;
     p.x_range = {1, 1 + 1e-6};

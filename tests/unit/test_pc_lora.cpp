@@ -7,9 +7,10 @@
 #include <cmath>
 
 #include "support/catch.hpp"
+#include "support/small_bert.hpp"
 
 using namespace parsimony;
-using parsimony::testing::contains;
+using namespace parsimony::testing;
 
 TEST_CASE("pc-lora: schedules go from 1 to 0") {
   for (const std::string& name : decay_schedules()) {
@@ -63,16 +64,8 @@ TEST_CASE("pc-lora: the layer is λ (W x + b) + B A x + c, with its gradients") 
 }
 
 TEST_CASE("pc-lora: equal to the model at first, a factored one without the weights at last") {
-  BertConfig c;
-  c.vocab_size = 20;
-  c.hidden_size = 8;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 2;
-  c.intermediate_size = 12;
-  c.max_position_embeddings = 10;
-  Bert<double> model(c, BertHead::classifier, Rng(2));
-  TokenBatch tokens{Tensor<std::int64_t>({2, 4}, {1, 2, 3, 4, 5, 6, 7, 8}),
-                    Tensor<std::int64_t>::zeros({2, 4}), Tensor<std::uint8_t>()};
+  Bert<double> model(small_bert(), BertHead::classifier, Rng(2));
+  const TokenBatch tokens = small_batch();
   const auto outputs = [&] {
     Pass pass;
     return model.logits(tokens, pass).value();
