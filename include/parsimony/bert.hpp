@@ -13,7 +13,7 @@
 namespace parsimony {
 
 /// Which heads a Bert has.
-enum class BertHead { none, classifier, masked_lm, pretraining };
+enum class BertHead { none, classifier, masked_lm };
 
 /// config.json of a BERT.
 struct BertConfig {
@@ -89,9 +89,7 @@ struct BertLayer : Module<T> {
 };
 
 /// The model: "bert.…" and, by `head`, "bert.pooler.…" and "classifier.…", or "cls.predictions.…"
-/// (whose decoder is the word embedding). With `none` the pooler is there and no head;
-/// `pretraining` has the pooler, "cls.predictions.…" and "cls.seq_relationship.…", two scores of a
-/// pair of texts.
+/// (whose decoder is the word embedding). With `none` the pooler is there and no head.
 template <class T>
 class Bert : public Model<T> {
  public:
@@ -122,10 +120,6 @@ class Bert : public Model<T> {
   /// (batch · length) tokens.
   Var<T> masked_logits(const TokenBatch& batch, const Tensor<std::int64_t>& places,
                        Pass& pass) const;
-  /// The same from last hidden states, and from them what the pretraining head says of each pair of
-  /// texts, (batch, 2): that B belongs to A, and that it does not.
-  Var<T> masked_logits(const Var<T>& hidden, const Tensor<std::int64_t>& places, Pass& pass) const;
-  Var<T> relation_logits(const Var<T>& hidden, Pass& pass) const;
 
  private:
   struct Parts;

@@ -52,24 +52,15 @@ struct MaskedBatch {
   TokenBatch tokens;
   Tensor<std::int64_t> places;  // in the flattened batch
   Tensor<std::int64_t> labels;  // (places)
-  /// Of mask_pairs: the words that are A's, as a share of the longer text's.
-  std::vector<double> common;  // (batch)
 };
 
-/// Masks the given sequences: `share` of their ordinary tokens, at least one a batch. A pure
-/// function of its arguments.
+/// Masks the given sequences: `share` of their ordinary tokens, at least one a batch. Before that,
+/// each becomes with probability `twins` a text and its twin: [CLS] A [SEP] B [SEP] with A the
+/// first words of the sequence, an eighth to a half of it, and B the same without up to 30 % of
+/// them, then what follows A. A pure function of its arguments.
 MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
-                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng);
-
-/// Makes each sequence a pair of texts, [CLS] A [SEP] B [SEP] and padding, and masks them alike. A
-/// is the sequence's first words, a quarter to a half of what fits. B says the same in part: some
-/// of A's words stand in it, the others are those of the next sequence of the batch. The share that
-/// stays is uniform in [.7, 1] for three pairs in four and in [0, .5] for the fourth. B has up to
-/// two words before them and loses a tenth of its words, so that a word's place does not tell where
-/// its counterpart is. A pure function of its arguments.
-/// @throws ValueError unless the length is at least 16 and there are two sequences.
-MaskedBatch mask_pairs(const PackedCorpus& corpus, const std::vector<index_t>& rows,
-                       const WordPieceTokenizer& tokenizer, double share, const Rng& rng);
+                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng,
+                           double twins = 0);
 
 struct PretrainOptions {
   std::vector<std::string> corpus;  // text files, a paragraph a line
@@ -89,10 +80,10 @@ struct PretrainOptions {
   /// is a larger multiple of it, else never.
   index_t short_length = -1;
   double short_share = 0.5;
-  /// Share of the steps that train on pairs of texts (mask_pairs) made of the pieces, or of whole
-  /// sequences where there are none; a BERT's only. The pooler then learns to tell how much two
-  /// texts have in common, where that of Devlin et al. learns whether one follows the other.
-  double pair_share = 0;
+  /// Share of the sequences (or pieces) that are shown as a text and its twin (mask_sequences), a
+  /// BERT's only. A masked word then stands in the other text, and to find it there the model has
+  /// to attend from one text to the other, which comparing two texts (STS-B, SICK, MRPC) needs.
+  double twin_share = 0;
   double learning_rate = 1e-3;
   double warmup = 0.05;  // share of the steps
   double weight_decay = 0.01;

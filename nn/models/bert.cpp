@@ -152,17 +152,10 @@ struct Bert<T>::Parts {
     Transform transform;
   };
   struct Cls : Module<T> {
-    Cls(const BertConfig& c, bool with_relation, const Initializer& init)
-        : predictions(c, init.split("predictions")) {
+    Cls(const BertConfig& c, const Initializer& init) : predictions(c, init.split("predictions")) {
       this->child("predictions", predictions);
-      if (with_relation) {
-        relation = std::make_unique<Linear<T>>(c.hidden_size, 2, init.split("seq_relationship"),
-                                               c.initializer_range);
-        this->child("seq_relationship", *relation);
-      }
     }
     Predictions predictions;
-    std::unique_ptr<Linear<T>> relation;
   };
 
   Parts(const BertConfig& c, BertHead head, const Initializer& init)
@@ -171,9 +164,7 @@ struct Bert<T>::Parts {
       classifier = std::make_unique<Linear<T>>(c.hidden_size, c.num_labels,
                                                init.split("classifier"), c.initializer_range);
     }
-    if (head == BertHead::masked_lm || head == BertHead::pretraining) {
-      cls = std::make_unique<Cls>(c, head == BertHead::pretraining, init.split("cls"));
-    }
+    if (head == BertHead::masked_lm) cls = std::make_unique<Cls>(c, init.split("cls"));
   }
   Body bert;
   std::unique_ptr<Linear<T>> classifier;
@@ -253,26 +244,13 @@ Var<T> Bert<T>::logits(const TokenBatch& batch, Pass& pass) const {
 template <class T>
 Var<T> Bert<T>::masked_logits(const TokenBatch& batch, const Tensor<std::int64_t>& places,
                               Pass& pass) const {
-  return masked_logits(hidden(batch, pass), places, pass);
-}
-
-template <class T>
-Var<T> Bert<T>::masked_logits(const Var<T>& x, const Tensor<std::int64_t>& places,
-                              Pass& pass) const {
   if (!parts_->cls) throw ValueError("bert: this model has no masked-language-model head");
+  const Var<T> x = hidden(batch, pass);
   const Var<T> rows = gather_rows(reshape(x, {x.dim(0) * x.dim(1), x.dim(2)}), places);
   const auto& head = parts_->cls->predictions;
   const Var<T> features =
       head.transform.norm(activate(config_.hidden_act, head.transform.dense(rows, pass)));
   return linear(features, parts_->bert.embeddings.word.weight, head.bias);
-}
-
-template <class T>
-Var<T> Bert<T>::relation_logits(const Var<T>& hidden, Pass& pass) const {
-  if (!parts_->cls || !parts_->cls->relation) {
-    throw ValueError("bert: this model has no head for pairs of texts");
-  }
-  return (*parts_->cls->relation)(pooled(hidden, pass), pass);
 }
 
 template struct BertLayer<float>;

@@ -90,10 +90,9 @@ BertConfig load_bert_config(const std::string& path) {
 }
 
 void save_bert_config(const BertConfig& c, const std::string& path, BertHead head) {
-  ConfigWriter write("bert", head == BertHead::classifier    ? "BertForSequenceClassification"
-                             : head == BertHead::masked_lm   ? "BertForMaskedLM"
-                             : head == BertHead::pretraining ? "BertForPreTraining"
-                                                             : "BertModel");
+  ConfigWriter write("bert", head == BertHead::classifier  ? "BertForSequenceClassification"
+                             : head == BertHead::masked_lm ? "BertForMaskedLM"
+                                                           : "BertModel");
   write.set("vocab_size", c.vocab_size)
       .set("hidden_size", c.hidden_size)
       .set("num_hidden_layers", c.num_hidden_layers)

@@ -31,7 +31,7 @@ CheckpointRules rules(BertHead head) {
   r.heads = {"classifier.", "cls."};
   r.optional = {"bert.pooler.", "classifier.", "cls.predictions."};
   r.resizable = "classifier.";
-  if (head == BertHead::masked_lm || head == BertHead::pretraining) {
+  if (head == BertHead::masked_lm) {
     r.tied["cls.predictions.decoder.weight"] = "bert.embeddings.word_embeddings.weight";
   }
   r.renamed = renamed;

@@ -53,12 +53,6 @@ std::vector<ParameterGroup<T>> groups_of(const NamedParameters<T>& parameters,
   return groups;
 }
 
-/// A running mean.
-struct Smooth {
-  double value = 0;  // 0: nothing yet
-  void add(double x) { value = value == 0 ? x : 0.98 * value + 0.02 * x; }
-};
-
 /// Tokens of the pieces at the beginning, 0 for none.
 index_t piece_length(const PretrainOptions& o) {
   if (o.short_length >= 0) return o.short_length;
@@ -103,7 +97,7 @@ class PretrainJob : public Experiment {
     c.declare("short_length", pieces_.length, "tokens a piece at the beginning");
     c.declare("short_share", o_.short_share, "share of the steps with pieces");
     c.declare("lr", o_.learning_rate, "learning rate after warm-up");
-    c.declare("pair_share", o_.pair_share, "share of steps on pairs of texts");
+    c.declare("twin_share", o_.twin_share, "share of sequences shown as a text and its twin");
     c.declare("warmup", o_.warmup, "share of the steps");
     c.declare("weight_decay", o_.weight_decay, "AdamW's, on matrices");
     c.declare("clip", o_.clip, "largest gradient norm");
@@ -142,11 +136,10 @@ class PretrainJob : public Experiment {
       stage.track(parameters);
       for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
       stage.track("steps", optimizer.counter());
-      Smooth text_loss, pair_loss;
+      double smooth = 0;
       double tokens = 0;
       double evaluating = 0;
-      stage.track("smooth", text_loss.value);
-      stage.track("smooth of pairs", pair_loss.value);
+      stage.track("smooth", smooth);
       stage.track("tokens", tokens);
       stage.track("evaluating", evaluating);
       stage.loop(o_.steps, [&](index_t step) {
@@ -156,27 +149,23 @@ class PretrainJob : public Experiment {
               held_out_score(*model, corpus_, held_out, o_.batch, rng.split("held-out masks"));
           evaluating += stage.seconds() - before;
           const double busy = stage.seconds() - evaluating;
-          std::vector<std::pair<std::string, double>> row = {
-              {"held_out_loss", stage.finite("held_out_loss", s.mean_loss())},
-              {"held_out_accuracy", s.accuracy()},
-              {"train_loss", text_loss.value > 0 ? text_loss.value : s.mean_loss()},
-              {"tokens_per_second", busy > 0 ? tokens / busy : 0.0}};
-          if (o_.pair_share > 0) row.emplace_back("pair_loss", pair_loss.value);
-          stage.log(step, row);
+          stage.log(step, {{"held_out_loss", stage.finite("held_out_loss", s.mean_loss())},
+                           {"held_out_accuracy", s.accuracy()},
+                           {"train_loss", step == 0 ? s.mean_loss() : smooth},
+                           {"tokens_per_second", busy > 0 ? tokens / busy : 0.0}});
         }
         if (step == o_.steps) return Stage::stop;
         const auto number = static_cast<std::uint64_t>(step);
         std::vector<index_t> rows = batches.rows(step);
         for (index_t& row : rows) row = training[static_cast<std::size_t>(row)];
         tokens += static_cast<double>(static_cast<index_t>(rows.size()) * o_.length);
-        const bool pairs = rng.split("pairs").split(number).uniform() < o_.pair_share;
-        const bool whole = pieces_.length == 0 || (step >= steps_in_pieces() && !pairs);
+        const bool whole = step >= steps_in_pieces();
         if (!whole) rows = pieces_of(rows);
         Pass pass(rng.split("dropout").split(number));
-        const Var<T> loss = model->loss(whole ? corpus_ : pieces_, rows, pairs,
-                                        rng.split("masks").split(number), pass);
+        const Var<T> loss =
+            model->loss(whole ? corpus_ : pieces_, rows, rng.split("masks").split(number), pass);
         const double value = stage.finite("train_loss", static_cast<double>(loss.item()));
-        (pairs ? pair_loss : text_loss).add(value);
+        smooth = step == 0 ? value : 0.98 * smooth + 0.02 * value;
         backward(loss);
         if (o_.clip > 0) clip_gradients(parameters, o_.clip);
         optimizer.set_learning_rate(o_.learning_rate * schedule.factor(step));
@@ -260,7 +249,7 @@ void check(const PretrainOptions& o) {
   need(o.short_length <= 0 || (o.short_length >= 8 && o.length % o.short_length == 0),
        fmt::format("a short length of 8 or more that divides the length {}", o.length));
   need(o.short_share >= 0 && o.short_share <= 1, "a share of short sequences in [0, 1]");
-  need(o.pair_share >= 0 && o.pair_share <= 1, "a share of pairs in [0, 1]");
+  need(o.twin_share >= 0 && o.twin_share <= 1, "a share of twins in [0, 1]");
   need(o.masked > 0 && o.masked < 1, "a masked share between 0 and 1");
   need(o.held_out > 0 && o.held_out < 1, "a held-out share between 0 and 1");
   need(o.warmup >= 0 && o.warmup <= 1, "a warm-up share in [0, 1]");

@@ -134,50 +134,56 @@ PackedCorpus pack_windows(const Tokenizer& tokenizer, const std::vector<std::str
 
 namespace {
 
-/// The ordinary tokens of a sequence.
-std::vector<std::int64_t> words_of(const PackedCorpus& corpus, index_t row,
-                                   const WordPieceTokenizer& tokenizer) {
-  const auto from = corpus.ids.begin() + row * corpus.length;
+/// Makes a row's words a text and its twin: [CLS] A [SEP] B [SEP], where A is the row's first
+/// words, an eighth to a half of the row, and B is A without some of them (up to three in ten),
+/// then what comes after A. A row with too few ordinary tokens is left as it is.
+void make_twins(std::int64_t* ids, std::int64_t* types, index_t length,
+                const WordPieceTokenizer& tokenizer, Rng& draw) {
   std::vector<std::int64_t> words;
-  std::copy_if(from, from + corpus.length, std::back_inserter(words),
-               [&](std::int32_t id) { return !tokenizer.is_special(id); });
-  return words;
+  std::copy_if(ids, ids + length, std::back_inserter(words),
+               [&](std::int64_t id) { return !tokenizer.is_special(id); });
+  const index_t room = length - 3;
+  if (static_cast<index_t>(words.size()) < room) return;
+  const index_t least = std::max<index_t>(1, length / 8);
+  const index_t first = least + draw.below(room / 2 - least + 1);
+  const double dropped = 0.3 * draw.uniform();
+  std::vector<std::int64_t> row{tokenizer.cls_id()};
+  row.insert(row.end(), words.begin(), words.begin() + first);
+  row.push_back(tokenizer.sep_id());
+  for (index_t i = 0; i < first; ++i) {
+    if (draw.uniform() >= dropped) row.push_back(words[static_cast<std::size_t>(i)]);
+  }
+  row.insert(row.end(), words.begin() + first, words.end());
+  row.resize(static_cast<std::size_t>(length));
+  row.back() = tokenizer.sep_id();
+  std::copy(row.begin(), row.end(), ids);
+  for (index_t i = 0; i < length; ++i) types[i] = i >= first + 2 ? 1 : 0;
 }
 
-/// A pair of texts from the words of two sequences, see mask_pairs.
-struct TextPair {
-  TextPair(const std::vector<std::int64_t>& words, const std::vector<std::int64_t>& others,
-           index_t room, Rng& draw) {
-    constexpr index_t most_lead = 2;
-    const auto available = static_cast<index_t>(std::min(words.size(), others.size()));
-    const index_t most =
-        std::max<index_t>(0, std::min(room / 2 - most_lead / 2, available - most_lead));
-    const index_t least = (most + 1) / 2;
-    const index_t size = least + draw.below(most - least + 1);
-    const double kept = draw.uniform() < 0.75 ? 1 - 0.3 * draw.uniform() : 0.5 * draw.uniform();
-    const index_t lead = std::min<index_t>(draw.below(most_lead + 1), available);
-    first.assign(words.begin(), words.begin() + size);
-    second.assign(others.begin(), others.begin() + lead);
-    double same = 0;
-    for (index_t i = 0; i < size; ++i) {
-      const bool keep = draw.uniform() < kept;
-      if (draw.uniform() < 0.1) continue;
-      same += keep ? 1 : 0;
-      second.push_back(keep ? words[static_cast<std::size_t>(i)]
-                            : others[static_cast<std::size_t>(lead + i)]);
-    }
-    common = same / static_cast<double>(std::max({first.size(), second.size(), std::size_t{1}}));
-  }
-  std::vector<std::int64_t> first, second;
-  double common = 0;
-};
+}  // namespace
 
-/// Predicts `share` of the ordinary tokens of out.tokens.ids.
-void mask(MaskedBatch& out, const WordPieceTokenizer& tokenizer, double share, const Rng& rng) {
+MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
+                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng,
+                           double twins) {
+  const auto count = static_cast<index_t>(rows.size());
+  const index_t length = corpus.length;
+  MaskedBatch out;
+  out.tokens.ids = Tensor<std::int64_t>({count, length});
+  out.tokens.type_ids = Tensor<std::int64_t>({count, length});
   std::int64_t* ids = out.tokens.ids.mutable_data();
+  std::int64_t* types = out.tokens.type_ids.mutable_data();
   std::vector<index_t> candidates;
-  for (index_t i = 0; i < out.tokens.ids.size(); ++i) {
-    if (!tokenizer.is_special(ids[i])) candidates.push_back(i);
+  Rng pairs = rng.split("twins");
+  for (index_t b = 0; b < count; ++b) {
+    const index_t from = rows[static_cast<std::size_t>(b)] * length;
+    std::copy_n(corpus.ids.begin() + from, length, ids + b * length);
+    std::copy_n(corpus.type_ids.begin() + from, length, types + b * length);
+    if (twins > 0 && pairs.uniform() < twins) {
+      make_twins(ids + b * length, types + b * length, length, tokenizer, pairs);
+    }
+    for (index_t i = b * length; i < (b + 1) * length; ++i) {
+      if (!tokenizer.is_special(ids[i])) candidates.push_back(i);
+    }
   }
   if (candidates.empty()) throw InputError("corpus: expected ordinary tokens; got none in a batch");
   Rng draw = rng;
@@ -199,65 +205,6 @@ void mask(MaskedBatch& out, const WordPieceTokenizer& tokenizer, double share, c
       ids[place] = draw.below(tokenizer.size());
     }
   }
-}
-
-MaskedBatch empty_batch(index_t count, index_t length) {
-  MaskedBatch out;
-  out.tokens.ids = Tensor<std::int64_t>({count, length});
-  out.tokens.type_ids = Tensor<std::int64_t>({count, length});
-  return out;
-}
-
-}  // namespace
-
-MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
-                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng) {
-  const index_t length = corpus.length;
-  MaskedBatch out = empty_batch(static_cast<index_t>(rows.size()), length);
-  std::int64_t* id = out.tokens.ids.mutable_data();
-  std::int64_t* type = out.tokens.type_ids.mutable_data();
-  for (const index_t row : rows) {
-    id = std::copy_n(corpus.ids.begin() + row * length, length, id);
-    type = std::copy_n(corpus.type_ids.begin() + row * length, length, type);
-  }
-  mask(out, tokenizer, share, rng);
-  return out;
-}
-
-MaskedBatch mask_pairs(const PackedCorpus& corpus, const std::vector<index_t>& rows,
-                       const WordPieceTokenizer& tokenizer, double share, const Rng& rng) {
-  const auto count = static_cast<index_t>(rows.size());
-  const index_t length = corpus.length;
-  if (length < 16 || count < 2) {
-    throw ValueError(fmt::format(
-        "pairs: expected at least 2 sequences of at least 16 tokens; got {} of {}", count, length));
-  }
-  MaskedBatch out = empty_batch(count, length);
-  out.tokens.mask = Tensor<std::uint8_t>({count, length});
-  Rng draw = rng.split("pairs");
-  for (index_t b = 0; b < count; ++b) {
-    const index_t next = rows[static_cast<std::size_t>((b + 1) % count)];
-    const TextPair pair(words_of(corpus, rows[static_cast<std::size_t>(b)], tokenizer),
-                        words_of(corpus, next, tokenizer), length - 3, draw);
-    out.common.push_back(pair.common);
-    std::int64_t* const ids = out.tokens.ids.mutable_data() + b * length;
-    std::int64_t* const types = out.tokens.type_ids.mutable_data() + b * length;
-    std::uint8_t* const real = out.tokens.mask.mutable_data() + b * length;
-    std::int64_t* at = ids;
-    *at++ = tokenizer.cls_id();
-    at = std::copy(pair.first.begin(), pair.first.end(), at);
-    *at++ = tokenizer.sep_id();
-    const index_t half = at - ids;
-    at = std::copy(pair.second.begin(), pair.second.end(), at);
-    *at++ = tokenizer.sep_id();
-    const index_t end = at - ids;
-    std::fill(at, ids + length, tokenizer.pad_id());
-    for (index_t i = 0; i < length; ++i) {
-      types[i] = i >= half && i < end ? 1 : 0;
-      real[i] = i < end ? 1 : 0;
-    }
-  }
-  mask(out, tokenizer, share, rng);
   return out;
 }
 

@@ -34,20 +34,17 @@ Score score_of(const Var<T>& scores, const Tensor<std::int64_t>& labels) {
 class MaskedModel : public PretrainModel {
  public:
   MaskedModel(const BertConfig& config, const WordPieceTokenizer& tokenizer, double masked,
-              bool pairs, const Rng& rng)
-      : model_(config, pairs ? BertHead::pretraining : BertHead::masked_lm, rng),
+              double twins, const Rng& rng)
+      : model_(config, BertHead::masked_lm, rng),
         tokenizer_(tokenizer),
-        masked_(masked) {}
+        masked_(masked),
+        twins_(twins) {}
 
   NamedParameters<T> parameters() const override { return model_.named_parameters(); }
-  Var<T> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, bool pairs,
-              const Rng& masks, Pass& pass) const override {
-    const MaskedBatch batch = pairs ? mask_pairs(corpus, rows, tokenizer_, masked_, masks)
-                                    : mask_sequences(corpus, rows, tokenizer_, masked_, masks);
-    const Var<T> hidden = model_.hidden(batch.tokens, pass);
-    const Var<T> words =
-        cross_entropy(model_.masked_logits(hidden, batch.places, pass), batch.labels);
-    return pairs ? add(words, relation_loss(hidden, batch.common, pass)) : words;
+  Var<T> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, const Rng& masks,
+              Pass& pass) const override {
+    const MaskedBatch batch = mask_sequences(corpus, rows, tokenizer_, masked_, masks, twins_);
+    return cross_entropy(model_.masked_logits(batch.tokens, batch.places, pass), batch.labels);
   }
   Score score(const PackedCorpus& corpus, const std::vector<index_t>& rows,
               const Rng& masks) const override {
@@ -61,25 +58,13 @@ class MaskedModel : public PretrainModel {
     BertConfig saved = model_.config();
     saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
     saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
-    save_bert_config(saved, folder + "/config.json", model_.head());
+    save_bert_config(saved, folder + "/config.json", BertHead::masked_lm);
   }
 
  private:
   Bert<T> model_;
   const WordPieceTokenizer& tokenizer_;
-  /// Cross-entropy of what the head says of the pairs with the shares that they have in common.
-  Var<T> relation_loss(const Var<T>& hidden, const std::vector<double>& common, Pass& pass) const {
-    const auto pairs = static_cast<index_t>(common.size());
-    Tensor<T> target({pairs, 2});
-    for (index_t i = 0; i < pairs; ++i) {
-      const double share = common[static_cast<std::size_t>(i)];
-      target.mutable_data()[2 * i] = static_cast<T>(-share / static_cast<double>(pairs));
-      target.mutable_data()[2 * i + 1] = static_cast<T>((share - 1) / static_cast<double>(pairs));
-    }
-    return sum(mul(log_softmax(model_.relation_logits(hidden, pass)), Var<T>(target)));
-  }
-
-  double masked_;
+  double masked_, twins_;
 };
 
 class CausalModel : public PretrainModel {
@@ -87,7 +72,7 @@ class CausalModel : public PretrainModel {
   explicit CausalModel(std::unique_ptr<Decoder<T>> model) : model_(std::move(model)) {}
 
   NamedParameters<T> parameters() const override { return model_->named_parameters(); }
-  Var<T> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, bool, const Rng&,
+  Var<T> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, const Rng&,
               Pass& pass) const override {
     return model_->language_loss(ids_of(corpus, rows), pass);
   }
@@ -170,8 +155,8 @@ void check_architecture(const PretrainOptions& o) {
   if (o.arch != "bert" && o.cased) {
     throw ValueError("cased: only a BERT's vocabulary can lose its capitals");
   }
-  if (o.arch != "bert" && o.pair_share > 0) {
-    throw ValueError("pair-share: only a BERT is trained on pairs of texts");
+  if (o.arch != "bert" && o.twin_share > 0) {
+    throw ValueError("twin-share: only a BERT is trained on pairs of texts");
   }
 }
 
@@ -183,8 +168,7 @@ std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& o,
     config.pad_token_id = vocabulary.tokenizer().pad_id();
     config.hidden_dropout_prob = o.dropout;
     config.attention_probs_dropout_prob = o.dropout;
-    return std::make_unique<MaskedModel>(config, vocabulary.words(), o.masked, o.pair_share > 0,
-                                         rng);
+    return std::make_unique<MaskedModel>(config, vocabulary.words(), o.masked, o.twin_share, rng);
   }
   if (o.arch == "gpt2") {
     Gpt2Config c = decoder_config<Gpt2Config>(o, vocabulary.tokenizer());

@@ -20,9 +20,8 @@ class PretrainModel {
  public:
   virtual ~PretrainModel() = default;
   virtual NamedParameters<float> parameters() const = 0;
-  /// The loss of a step on some sequences, or with `pairs` on pairs of texts made of them (a BERT's
-  /// alone); a pure function of its arguments.
-  virtual Var<float> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, bool pairs,
+  /// The loss of a step on some sequences; a pure function of its arguments.
+  virtual Var<float> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows,
                           const Rng& masks, Pass& pass) const = 0;
   virtual Score score(const PackedCorpus& corpus, const std::vector<index_t>& rows,
                       const Rng& masks) const = 0;
