@@ -54,13 +54,10 @@ struct MaskedBatch {
   Tensor<std::int64_t> labels;  // (places)
 };
 
-/// Masks the given sequences: `share` of their ordinary tokens, at least one a batch. Before that,
-/// each becomes with probability `twins` a text and its twin: [CLS] A [SEP] B [SEP] with A the
-/// first words of the sequence, an eighth to a half of it, and B the same without up to 30 % of
-/// them, then what follows A. A pure function of its arguments.
+/// Masks the given sequences: `share` of their ordinary tokens, at least one a batch. A pure
+/// function of its arguments.
 MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
-                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng,
-                           double twins = 0);
+                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng);
 
 struct PretrainOptions {
   std::vector<std::string> corpus;  // text files, a paragraph a line
@@ -80,10 +77,6 @@ struct PretrainOptions {
   /// is a larger multiple of it, else never.
   index_t short_length = -1;
   double short_share = 0.5;
-  /// Share of the sequences (or pieces) that are shown as a text and its twin (mask_sequences), a
-  /// BERT's only. A masked word then stands in the other text, and to find it there the model has
-  /// to attend from one text to the other, which comparing two texts (STS-B, SICK, MRPC) needs.
-  double twin_share = 0;
   double learning_rate = 1e-3;
   double warmup = 0.05;  // share of the steps
   double weight_decay = 0.01;

@@ -75,10 +75,6 @@ Command pretrain_command() {
        "--length)",
        &o.short_length},
       {"--short-share", "X", "share of the steps with such pieces (0.5)", &o.short_share},
-      {"--twin-share", "X",
-       "share of the sequences shown as a text and its twin, so that texts can be compared (0; "
-       "bert)",
-       &o.twin_share},
       {"--lr", "X", "learning rate after warm-up (1e-3)", &o.learning_rate},
       {"--warmup", "X", "share of the steps that the rate rises (0.05); then it falls to 0",
        &o.warmup},

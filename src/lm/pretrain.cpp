@@ -97,7 +97,6 @@ class PretrainJob : public Experiment {
     c.declare("short_length", pieces_.length, "tokens a piece at the beginning");
     c.declare("short_share", o_.short_share, "share of the steps with pieces");
     c.declare("lr", o_.learning_rate, "learning rate after warm-up");
-    c.declare("twin_share", o_.twin_share, "share of sequences shown as a text and its twin");
     c.declare("warmup", o_.warmup, "share of the steps");
     c.declare("weight_decay", o_.weight_decay, "AdamW's, on matrices");
     c.declare("clip", o_.clip, "largest gradient norm");
@@ -249,7 +248,6 @@ void check(const PretrainOptions& o) {
   need(o.short_length <= 0 || (o.short_length >= 8 && o.length % o.short_length == 0),
        fmt::format("a short length of 8 or more that divides the length {}", o.length));
   need(o.short_share >= 0 && o.short_share <= 1, "a share of short sequences in [0, 1]");
-  need(o.twin_share >= 0 && o.twin_share <= 1, "a share of twins in [0, 1]");
   need(o.masked > 0 && o.masked < 1, "a masked share between 0 and 1");
   need(o.held_out > 0 && o.held_out < 1, "a held-out share between 0 and 1");
   need(o.warmup >= 0 && o.warmup <= 1, "a warm-up share in [0, 1]");

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 
 #include <fmt/format.h>
 
@@ -132,39 +131,8 @@ PackedCorpus pack_windows(const Tokenizer& tokenizer, const std::vector<std::str
   return out;
 }
 
-namespace {
-
-/// Makes a row's words a text and its twin: [CLS] A [SEP] B [SEP], where A is the row's first
-/// words, an eighth to a half of the row, and B is A without some of them (up to three in ten),
-/// then what comes after A. A row with too few ordinary tokens is left as it is.
-void make_twins(std::int64_t* ids, std::int64_t* types, index_t length,
-                const WordPieceTokenizer& tokenizer, Rng& draw) {
-  std::vector<std::int64_t> words;
-  std::copy_if(ids, ids + length, std::back_inserter(words),
-               [&](std::int64_t id) { return !tokenizer.is_special(id); });
-  const index_t room = length - 3;
-  if (static_cast<index_t>(words.size()) < room) return;
-  const index_t least = std::max<index_t>(1, length / 8);
-  const index_t first = least + draw.below(room / 2 - least + 1);
-  const double dropped = 0.3 * draw.uniform();
-  std::vector<std::int64_t> row{tokenizer.cls_id()};
-  row.insert(row.end(), words.begin(), words.begin() + first);
-  row.push_back(tokenizer.sep_id());
-  for (index_t i = 0; i < first; ++i) {
-    if (draw.uniform() >= dropped) row.push_back(words[static_cast<std::size_t>(i)]);
-  }
-  row.insert(row.end(), words.begin() + first, words.end());
-  row.resize(static_cast<std::size_t>(length));
-  row.back() = tokenizer.sep_id();
-  std::copy(row.begin(), row.end(), ids);
-  for (index_t i = 0; i < length; ++i) types[i] = i >= first + 2 ? 1 : 0;
-}
-
-}  // namespace
-
 MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t>& rows,
-                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng,
-                           double twins) {
+                           const WordPieceTokenizer& tokenizer, double share, const Rng& rng) {
   const auto count = static_cast<index_t>(rows.size());
   const index_t length = corpus.length;
   MaskedBatch out;
@@ -173,16 +141,13 @@ MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t
   std::int64_t* ids = out.tokens.ids.mutable_data();
   std::int64_t* types = out.tokens.type_ids.mutable_data();
   std::vector<index_t> candidates;
-  Rng pairs = rng.split("twins");
   for (index_t b = 0; b < count; ++b) {
     const index_t from = rows[static_cast<std::size_t>(b)] * length;
-    std::copy_n(corpus.ids.begin() + from, length, ids + b * length);
-    std::copy_n(corpus.type_ids.begin() + from, length, types + b * length);
-    if (twins > 0 && pairs.uniform() < twins) {
-      make_twins(ids + b * length, types + b * length, length, tokenizer, pairs);
-    }
-    for (index_t i = b * length; i < (b + 1) * length; ++i) {
-      if (!tokenizer.is_special(ids[i])) candidates.push_back(i);
+    for (index_t i = 0; i < length; ++i) {
+      const std::int32_t id = corpus.ids[static_cast<std::size_t>(from + i)];
+      ids[b * length + i] = id;
+      types[b * length + i] = corpus.type_ids[static_cast<std::size_t>(from + i)];
+      if (!tokenizer.is_special(id)) candidates.push_back(b * length + i);
     }
   }
   if (candidates.empty()) throw InputError("corpus: expected ordinary tokens; got none in a batch");

@@ -34,16 +34,13 @@ Score score_of(const Var<T>& scores, const Tensor<std::int64_t>& labels) {
 class MaskedModel : public PretrainModel {
  public:
   MaskedModel(const BertConfig& config, const WordPieceTokenizer& tokenizer, double masked,
-              double twins, const Rng& rng)
-      : model_(config, BertHead::masked_lm, rng),
-        tokenizer_(tokenizer),
-        masked_(masked),
-        twins_(twins) {}
+              const Rng& rng)
+      : model_(config, BertHead::masked_lm, rng), tokenizer_(tokenizer), masked_(masked) {}
 
   NamedParameters<T> parameters() const override { return model_.named_parameters(); }
   Var<T> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, const Rng& masks,
               Pass& pass) const override {
-    const MaskedBatch batch = mask_sequences(corpus, rows, tokenizer_, masked_, masks, twins_);
+    const MaskedBatch batch = mask_sequences(corpus, rows, tokenizer_, masked_, masks);
     return cross_entropy(model_.masked_logits(batch.tokens, batch.places, pass), batch.labels);
   }
   Score score(const PackedCorpus& corpus, const std::vector<index_t>& rows,
@@ -64,7 +61,7 @@ class MaskedModel : public PretrainModel {
  private:
   Bert<T> model_;
   const WordPieceTokenizer& tokenizer_;
-  double masked_, twins_;
+  double masked_;
 };
 
 class CausalModel : public PretrainModel {
@@ -155,9 +152,6 @@ void check_architecture(const PretrainOptions& o) {
   if (o.arch != "bert" && o.cased) {
     throw ValueError("cased: only a BERT's vocabulary can lose its capitals");
   }
-  if (o.arch != "bert" && o.twin_share > 0) {
-    throw ValueError("twin-share: only a BERT is trained on pairs of texts");
-  }
 }
 
 std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& o,
@@ -168,7 +162,7 @@ std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& o,
     config.pad_token_id = vocabulary.tokenizer().pad_id();
     config.hidden_dropout_prob = o.dropout;
     config.attention_probs_dropout_prob = o.dropout;
-    return std::make_unique<MaskedModel>(config, vocabulary.words(), o.masked, o.twin_share, rng);
+    return std::make_unique<MaskedModel>(config, vocabulary.words(), o.masked, rng);
   }
   if (o.arch == "gpt2") {
     Gpt2Config c = decoder_config<Gpt2Config>(o, vocabulary.tokenizer());

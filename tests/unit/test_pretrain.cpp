@@ -239,64 +239,6 @@ TEST_CASE("pretrain: 15 % are predicted; of those 80 % masked, 10 % random, 10 %
   CHECK(mask_sequences(corpus, {3, 3}, t, 0.5, Rng(1)).tokens.ids.dim(0) == 2);
 }
 
-TEST_CASE("pretrain: twins are a text and the same text without some of its words", "[pretrain]") {
-  const TempFolder folder;
-  const WordPieceTokenizer t = numbered();
-  write_raw(folder / "text", numbered_text(4000, {11, 30}));
-  for (const index_t length : {8, 32}) {
-    const PackedCorpus corpus = pack_corpus(t, {folder / "text"}, length);
-    std::vector<index_t> rows;
-    for (index_t i = 0; i < 100; ++i) rows.push_back(i);
-    const MaskedBatch batch = mask_sequences(corpus, rows, t, 0.15, Rng(1), 1);
-    std::vector<std::int64_t> ids = batch.tokens.ids.to_vector();
-    for (index_t i = 0; i < batch.places.size(); ++i) {
-      ids[static_cast<std::size_t>(batch.places.data()[i])] = batch.labels.data()[i];
-    }
-    std::set<index_t> sizes;
-    double kept = 0;
-    double words = 0;
-    for (index_t b = 0; b < 100; ++b) {
-      const auto row = ids.begin() + b * length;
-      const Sequence was = sequence(corpus, b);
-      std::vector<std::int64_t> source;
-      for (const std::int32_t id : was.ids) {
-        if (!t.is_special(id)) source.push_back(id);
-      }
-      const index_t first = std::find(row, row + length, t.sep_id()) - row - 1;
-      sizes.insert(first);
-      CHECK(row[0] == t.cls_id());
-      CHECK(row[length - 1] == t.sep_id());
-      CHECK(std::equal(row + 1, row + 1 + first, source.begin()));
-      for (index_t i = 0; i < length; ++i) {
-        CHECK(batch.tokens.type_ids.data()[b * length + i] == (i > first + 1 ? 1 : 0));
-      }
-      // B: words of A in their order, then what comes after A.
-      auto at = row + first + 2;
-      index_t common = 0;
-      for (index_t i = 0; i < first; ++i) {
-        if (*at == source[static_cast<std::size_t>(i)]) {
-          ++at;
-          ++common;
-        }
-      }
-      CHECK(std::equal(at, row + length - 1, source.begin() + first));
-      kept += static_cast<double>(common);
-      words += static_cast<double>(first);
-    }
-    CHECK(*sizes.begin() == std::max<index_t>(1, length / 8));
-    CHECK(*sizes.rbegin() == (length - 3) / 2);
-    CHECK(kept / words > 0.78);  // .85 expected
-    CHECK(kept / words < 0.92);
-
-    // Half of them; none leaves the draws of masks as they are.
-    const MaskedBatch half = mask_sequences(corpus, rows, t, 0.15, Rng(1), 0.5);
-    const MaskedBatch none = mask_sequences(corpus, rows, t, 0.15, Rng(1), 0);
-    CHECK(half.tokens.ids.to_vector() != batch.tokens.ids.to_vector());
-    CHECK(none.tokens.ids.to_vector() ==
-          mask_sequences(corpus, rows, t, 0.15, Rng(1)).tokens.ids.to_vector());
-  }
-}
-
 TEST_CASE("pretrain: text of unknown words only has nothing to predict", "[pretrain]") {
   const TempFolder folder;
   const WordPieceTokenizer t = numbered();
@@ -364,9 +306,6 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   o.short_share = 0;
   CHECK(pretrain(o).loss == two.loss);
   o.short_length = 0;
-  o.twin_share = 0.5;
-  CHECK(pretrain(o).loss != two.loss);
-  o.twin_share = 0;
   o.seed = 1;
   CHECK(pretrain(o).loss != two.loss);
 
@@ -388,13 +327,6 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   refused([](auto& b) { b.short_length = 5; }, "a short length of 8 or more that divides");
   refused([](auto& b) { b.short_length = 12; }, "divides the length 16");
   refused([](auto& b) { b.short_share = 1.5; }, "share of short sequences");
-  refused([](auto& b) { b.twin_share = -0.5; }, "share of twins");
-  refused(
-      [](auto& b) {
-        b.arch = "gpt2";
-        b.twin_share = 0.5;
-      },
-      "twin-share: only a BERT");
   refused([](auto& b) { b.length = 4; }, "at least 8");
   refused([](auto& b) { b.length = 100000; }, "sequence");
 }
