@@ -356,7 +356,7 @@ TEST_CASE("tasks: the documentation's tables and messages", "[tasks]") {
   documented(write("reviews.tsv", "text\tlabel\nx\tnegative\ny\tnegativ\n"), options);
   documented(write("reviews.tsv", "text\tlabel\n\n\n\n\nx\tnegative\ny\tz\tnegative\n"), {});
   documented(write("scores.tsv", "a\t1.5\nb\tnan\n"), {});
-  documented(write("scores.tsv", "a\t1.5\n\n\n\n\n\n\n\nb\xe9\t1\n"), {});
+  documented(write("scores.tsv", "a\t1.5\n\n\n\n\n\n\n\nat this caf\xe9\t1\n"), {});
   options = {};
   options.columns = {"sentense1", "score"};
   documented(write("pairs.csv", block("pairs.csv")), options);
