@@ -249,6 +249,7 @@ FinetuneOptions with_run(const Rival& rival, index_t samples, std::uint64_t seed
 SavedAdapters::SavedAdapters(Model<float>& model, const FinetuneOptions& options,
                              const std::string& folder)
     : model_(model), folder_(folder) {
+  std::filesystem::remove_all(folder);  // what a killed run left there would be counted
   std::filesystem::create_directories(folder);
   save_adapters<float>(model, folder, options.targets, adapter_options(options), {});
 }
