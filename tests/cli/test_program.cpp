@@ -69,6 +69,21 @@ TEST_CASE("program: every experiment, killed and resumed, gives the same bits") 
   }
 }
 
+TEST_CASE("program: what a killed run left beside saved adapters is not counted") {
+  TempFolder folder;
+  const std::string left = folder / "nola-budget/saved/nola 1024 seed0";
+  fs::create_directories(left);
+  parsimony::write_file_atomically(left + "/.parsimony-1-1.tmp", std::string(5000, 'x'));
+  const Outcome o =
+      program({"run", "nola-budget", "--preset", "smoke", "--out", folder.path(), "--quiet"});
+  if (o.code == 2) return;  // its data is not here
+  REQUIRE(o.code == 0);
+  for (const json& claim : json::parse(read_file(folder / "nola-budget/claims.json"))) {
+    INFO(claim["measured"]);
+    if (claim["id"] == "NB4") CHECK(claim["verdict"] == "holds");
+  }
+}
+
 TEST_CASE("program: a step size that diverges is exit 3 with quantity and step") {
   TempFolder folder;
   const Outcome o = program({"run", "dmf-compression", "--preset", "smoke", "--set", "eta_sum=50",
