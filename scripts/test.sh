@@ -24,7 +24,7 @@ EOF
 }
 
 # What runs under the sanitizers too: the tests that call the library in their own process.
-sanitized_tests=(unit grad)
+sanitized_tests=(unit models grad)
 
 install=1
 sanitize=1
@@ -75,8 +75,8 @@ configure build --buildtype=release -Dtests=true
 run meson compile -C build -j "$jobs"
 if [[ $sanitize -eq 1 ]]; then
   say "== Building tests with sanitizers in build-sanitize/: ${sanitized_tests[*]}"
-  # Without optimisation: g++ takes four times as long to compile this at -O1, and the tests need
-  # less than a minute either way.
+  # Without optimisation: g++ takes four times as long to compile this at -O1, which the tests would
+  # not win back.
   configure build-sanitize --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false \
     -Dtests=true -Dbenchmarks=false
   targets=$(python3 scripts/testlog.py targets build-sanitize "${sanitized_tests[@]}")
