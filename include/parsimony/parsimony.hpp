@@ -25,8 +25,8 @@
 #include <parsimony/generate.hpp>
 #include <parsimony/gradcheck.hpp>
 #include <parsimony/images.hpp>
-#include <parsimony/input_files.hpp>
 #include <parsimony/initializer.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/layers.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/matrix_data.hpp>

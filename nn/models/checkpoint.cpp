@@ -2,8 +2,8 @@
 
 #include <parsimony/adapter.hpp>
 #include <parsimony/error.hpp>
-#include <parsimony/input_files.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/strings.hpp>
 
 #include <algorithm>

@@ -93,7 +93,6 @@ std::string counted(index_t count, const std::string& what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
-
 void check_settings(const CompleteSettings& s) {
   format_of(s);
   if (s.ratings.empty()) throw ValueError("complete: name the ratings with --ratings FILE");

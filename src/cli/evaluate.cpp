@@ -177,8 +177,7 @@ EncodedExamples read_pixels(const std::string& path, const BaseModel& base) {
   const Shape found{out.pixels.dim(1), out.pixels.dim(2), out.pixels.dim(3)};
   if (found != one) {
     throw InputError(fmt::format("'{}': expected images {} for '{}'; got {}", input_name(path),
-                                 one.str(),
-                                 base.name(), found.str()));
+                                 one.str(), base.name(), found.str()));
   }
   const auto count = static_cast<std::size_t>(out.pixels.dim(0));
   out.encodings.resize(count);
@@ -260,7 +259,8 @@ Command predict_command() {
       "Input: no header, one text a line or two with a tab between, quotes literal; an empty line "
       "is an empty text. Output: one line each, the logits with 9 significant digits, separated by "
       "tabs. Texts longer than the model's positions are cut. A ViT takes images in a file or from "
-      "stdin: .npy (n, channels, rows, columns) as the model takes them, IDX of bytes, or optdigits' "
+      "stdin: .npy (n, channels, rows, columns) as the model takes them, IDX of bytes, or "
+      "optdigits' "
       "lines.";
   c.examples = {"parsimony predict --adapter runs/first/adapter --input pairs.tsv --output out.tsv",
                 "printf 'a dog runs\\ta dog is running\\n' | parsimony predict --adapter "

@@ -126,9 +126,8 @@ int run_perplexity(PerplexitySettings& s) {
   const LanguageModel model = load(s.model);
   const std::vector<std::int32_t> ids = model.tokenizer->ids(text);
   if (ids.size() < 2) {
-    throw InputError(
-        fmt::format("'{}': expected a text of two tokens or more; got {}", input_name(s.input),
-                    ids.size()));
+    throw InputError(fmt::format("'{}': expected a text of two tokens or more; got {}",
+                                 input_name(s.input), ids.size()));
   }
   detail::Progress line(s.quiet || isatty(STDERR_FILENO) != 1);
   bool begun = false;

@@ -127,9 +127,7 @@ EncodedExamples optdigits(const std::string& path, const std::string& text) {
 
 }  // namespace
 
-Tensor<float> read_idx_images(const std::string& path) {
-  return idx_images(path, read_file(path));
-}
+Tensor<float> read_idx_images(const std::string& path) { return idx_images(path, read_file(path)); }
 
 std::vector<double> read_idx_labels(const std::string& path) {
   const std::string bytes = read_file(path);

@@ -42,8 +42,7 @@ std::size_t text_start(const std::string& name, std::string_view bytes) {
   return starts_with(bytes, "\xef\xbb\xbf") ? 3 : 0;
 }
 
-LineReader::LineReader(const std::string& path)
-    : path_(input_name(path)), fd_(open_input(path)) {
+LineReader::LineReader(const std::string& path) : path_(input_name(path)), fd_(open_input(path)) {
   try {
     while (end_ < block_size && fill()) {
     }

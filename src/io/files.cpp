@@ -172,8 +172,7 @@ std::string read_file(const std::string& path) {
   }
   close_retrying(fd);
   if (error != 0) {
-    throw IoError(
-        fmt::format("read: reading '{}' failed: {}", input_name(path), reason(error)));
+    throw IoError(fmt::format("read: reading '{}' failed: {}", input_name(path), reason(error)));
   }
   bytes.resize(used);
   return bytes;
