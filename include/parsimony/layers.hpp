@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -24,10 +25,14 @@ class Pass {
   Pass() = default;
   /// Training.
   explicit Pass(const Rng& rng) : training_(true), rng_(rng) {}
+  /// Training with one probability in every dropout, whatever the layers were made with.
+  Pass(const Rng& rng, double dropout) : training_(true), dropout_(dropout), rng_(rng) {}
 
   bool training() const { return training_; }
-  /// `probability` while training, else 0.
-  double dropout(double probability) const { return training_ ? probability : 0.0; }
+  /// `probability`, or the pass's own, while training, else 0.
+  double dropout(double probability) const {
+    return training_ ? dropout_.value_or(probability) : 0.0;
+  }
   Rng next() { return rng_.split(count_++); }
 
   /// Has the outputs of the model's blocks appended to `outputs` as they are computed.
@@ -45,6 +50,7 @@ class Pass {
  private:
   std::tuple<std::vector<Var<float>>*, std::vector<Var<double>>*> watched_{nullptr, nullptr};
   bool training_ = false;
+  std::optional<double> dropout_;
   Rng rng_{0};
   std::uint64_t count_ = 0;
 };

@@ -61,29 +61,32 @@ MaskedBatch mask_sequences(const PackedCorpus& corpus, const std::vector<index_t
 
 struct PretrainOptions {
   std::vector<std::string> corpus;  // text files, a paragraph a line
-  std::string arch = "bert";        // or "gpt2", "llama"
-  std::string size = "tiny";        // BertConfig::sized, Gpt2Config::sized, LlamaConfig::sized
-  std::string out;                  // a run folder; the model goes to OUT/model
+  /// A model to go on from (a folder, or "tiny-en"): its weights, config and vocabulary, so that
+  /// `arch`, `size`, `vocab`, `vocab_size` and `cased` must be left alone. "": fresh weights.
+  std::string model;
+  std::string arch;   // "bert" (as is ""), "gpt2" or "llama"
+  std::string size;   // BertConfig::sized, Gpt2Config::sized, LlamaConfig::sized; "": tiny
+  std::string out;    // a run folder; the model goes to OUT/model
   std::string vocab;  // model folder or WordPiece file; "": learned from the corpus: WordPiece for
                       // a BERT, byte-level BPE for the others
-  index_t vocab_size = 8192;
-  bool cased = false;  // WordPiece's
+  index_t vocab_size = 0;  // 0: 8192
+  bool cased = false;      // WordPiece's
   index_t steps = 20000;
   index_t batch = 64;
   index_t length = 128;
   /// For `short_share` of the steps every sequence is cut into pieces of so many tokens that do not
   /// attend to each other; then they are whole. A BERT learns to use a word's neighbours several
-  /// times sooner among few places than among many. 0: never; -1: 32 for a BERT with a length that
-  /// is a larger multiple of it, else never.
+  /// times sooner among few places than among many. 0: never; -1: 32 for a fresh BERT with a length
+  /// that is a larger multiple of it, else never.
   index_t short_length = -1;
   double short_share = 0.5;
   double learning_rate = 1e-3;
   double warmup = 0.05;  // share of the steps
   double weight_decay = 0.01;
   double clip = 1.0;     // largest norm of the gradient; 0: none
-  double dropout = 0.1;  // while pretraining; the saved config keeps 0.1
+  double dropout = 0.1;  // while pretraining; the saved config keeps its own
   double masked = 0.15;
-  double held_out = 0.02;  // share of the sequences
+  double held_out = 0.02;  // share of the sequences; the same ones for every seed
   index_t eval_every = 500;
   std::string format = "f32";  // of the saved weights: f32, f16, bf16
   std::uint64_t seed = 0;

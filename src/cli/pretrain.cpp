@@ -46,23 +46,29 @@ Command pretrain_command() {
   PretrainOptions& o = s->pretrain;
   Command c;
   c.name = "pretrain";
-  c.summary = "Train a BERT, GPT-2 or LLaMA from plain text";
+  c.summary = "Train a BERT, GPT-2 or LLaMA on plain text, from fresh weights or a model's";
   c.details =
       "Learns a vocabulary (unless --vocab gives one; WordPiece for a BERT, byte-level BPE for the "
       "others), packs the text into sequences and trains the masked language model of a BERT or "
       "the "
-      "causal one of a GPT-2 or LLaMA. OUT is a run folder with metrics.csv and the loss curve; "
+      "causal one of a GPT-2 or LLaMA. --model goes on from a trained one, with its vocabulary: a "
+      "user's own, on text of a domain, or an earlier run's for longer. OUT is a run folder with "
+      "metrics.csv and the loss curve; "
       "OUT/model is a Hugging Face folder that finetune and transformers read. A run that is "
       "stopped, even by kill -9, goes on with --resume to the same bits.";
   c.examples = {
       "parsimony pretrain --corpus books.txt news.txt --size tiny --out runs/tiny",
       "parsimony pretrain --corpus books.txt --size mini --steps 40000 --lr 5e-4 --out runs/mini",
       "parsimony pretrain --arch llama --corpus stories.txt --vocab-size 2048 --out runs/llama",
+      "parsimony pretrain --corpus reports.txt --model bert-base-uncased --steps 2000 --lr 5e-5 "
+      "--out runs/reports",
       "parsimony pretrain --corpus books.txt --size tiny --out runs/tiny --resume"};
   c.options = {
       {"--corpus", "FILE", "text files (UTF-8), a paragraph a line", &o.corpus, true, true},
+      {"--model", "DIR", "model folder (or tiny-en) to go on from (fresh weights)", &o.model},
       {"--arch", "A", "bert (the default), gpt2 or llama", &o.arch},
-      {"--size", "SIZE", "tiny (2 layers x 128), mini (4 x 256), small (4 x 512), base", &o.size},
+      {"--size", "SIZE",
+       "tiny (2 layers x 128, the default), mini (4 x 256), small (4 x 512), base", &o.size},
       {"--out", "DIR", "run folder; the model goes to DIR/model", &o.out, true},
       {"--vocab", "PATH", "model folder (or vocab.txt) to use the vocabulary of", &o.vocab},
       {"--vocab-size", "N", "size of a new vocabulary (8192)", &o.vocab_size},
@@ -71,8 +77,8 @@ Command pretrain_command() {
       {"--batch", "N", "sequences an update (64)", &o.batch},
       {"--length", "N", "tokens a sequence (128)", &o.length},
       {"--short-length", "N",
-       "cut sequences into pieces of N tokens at first; 0: never (32 for a BERT, if it divides "
-       "--length)",
+       "cut sequences into pieces of N tokens at first; 0: never (32 for a fresh BERT, if it "
+       "divides --length)",
        &o.short_length},
       {"--short-share", "X", "share of the steps with such pieces (0.5)", &o.short_share},
       {"--lr", "X", "learning rate after warm-up (1e-3)", &o.learning_rate},

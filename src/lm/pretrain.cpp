@@ -88,6 +88,7 @@ class PretrainJob : public Experiment {
     }
     c.declare("corpus", files, "text files");
     c.declare("corpus_tokens", corpus_.tokens(), "tokens in packed sequences");
+    c.declare("model", o_.model, "model that it goes on from");
     c.declare("arch", o_.arch, "family of the model");
     c.declare("size", o_.size, "size of the model");
     c.declare("vocab_size", vocabulary_.tokenizer().size(), "tokens in the vocabulary");
@@ -113,7 +114,10 @@ class PretrainJob : public Experiment {
     index_t count = 0;
     for (const auto& [name, var] : parameters) count += var.value().size();
 
-    std::vector<index_t> order = rng.split("held out").permutation(corpus_.size());
+    // Of no seed: runs with several seeds, or from an earlier run's model, keep the same text
+    // apart.
+    const Rng apart(0);
+    std::vector<index_t> order = apart.split("held out").permutation(corpus_.size());
     const auto held =
         std::clamp<index_t>(static_cast<index_t>(o_.held_out * static_cast<double>(corpus_.size())),
                             1, corpus_.size() - 1);
@@ -145,7 +149,7 @@ class PretrainJob : public Experiment {
         if (step % o_.eval_every == 0 || step == o_.steps) {
           const double before = stage.seconds();
           const Score s =
-              held_out_score(*model, corpus_, held_out, o_.batch, rng.split("held-out masks"));
+              held_out_score(*model, corpus_, held_out, o_.batch, apart.split("held-out masks"));
           evaluating += stage.seconds() - before;
           const double busy = stage.seconds() - evaluating;
           stage.log(step, {{"held_out_loss", stage.finite("held_out_loss", s.mean_loss())},
@@ -160,7 +164,7 @@ class PretrainJob : public Experiment {
         tokens += static_cast<double>(static_cast<index_t>(rows.size()) * o_.length);
         const bool whole = step >= steps_in_pieces();
         if (!whole) rows = pieces_of(rows);
-        Pass pass(rng.split("dropout").split(number));
+        Pass pass(rng.split("dropout").split(number), o_.dropout);
         const Var<T> loss =
             model->loss(whole ? corpus_ : pieces_, rows, rng.split("masks").split(number), pass);
         const double value = stage.finite("train_loss", static_cast<double>(loss.item()));
@@ -236,30 +240,34 @@ class PretrainJob : public Experiment {
 };
 
 void check(const PretrainOptions& o) {
-  const auto need = [](bool ok, const std::string& what) {
-    if (!ok) throw ValueError("pretrain: expected " + what);
+  if (o.corpus.empty()) throw ValueError("pretrain: expected at least one text file");
+  if (o.out.empty()) throw ValueError("pretrain: expected a folder for the run");
+  const auto need = [](const char* option, auto got, bool ok, const std::string& what) {
+    if (!ok) throw ValueError(fmt::format("{}: expected {}; got {}", option, what, got));
   };
-  need(!o.corpus.empty(), "at least one text file");
-  need(!o.out.empty(), "a folder for the run");
-  need(o.steps >= 1 && o.batch >= 1 && o.eval_every >= 1,
-       "steps, batch and eval-every of 1 or more");
-  need(o.learning_rate > 0 && o.weight_decay >= 0 && o.clip >= 0,
-       "a learning rate above 0, and weight decay and clip of 0 or more");
-  need(o.short_length <= 0 || (o.short_length >= 8 && o.length % o.short_length == 0),
-       fmt::format("a short length of 8 or more that divides the length {}", o.length));
-  need(o.short_share >= 0 && o.short_share <= 1, "a share of short sequences in [0, 1]");
-  need(o.masked > 0 && o.masked < 1, "a masked share between 0 and 1");
-  need(o.held_out > 0 && o.held_out < 1, "a held-out share between 0 and 1");
-  need(o.warmup >= 0 && o.warmup <= 1, "a warm-up share in [0, 1]");
-  need(o.dropout >= 0 && o.dropout < 1, "a dropout in [0, 1)");
+  need("steps", o.steps, o.steps >= 1, "1 or more");
+  need("batch", o.batch, o.batch >= 1, "1 or more");
+  need("length", o.length, o.length >= 8, "8 or more");
+  need("eval-every", o.eval_every, o.eval_every >= 1, "1 or more");
+  need("lr", o.learning_rate, o.learning_rate > 0, "a number above 0");
+  need("weight-decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
+  need("clip", o.clip, o.clip >= 0, "0 or more");
+  need("short-length", o.short_length,
+       o.short_length <= 0 || (o.short_length >= 8 && o.length % o.short_length == 0),
+       fmt::format("8 or more that divides the length {}, or 0", o.length));
+  need("short-share", o.short_share, o.short_share >= 0 && o.short_share <= 1, "a share in [0, 1]");
+  need("masked", o.masked, o.masked > 0 && o.masked < 1, "a share between 0 and 1");
+  need("held-out", o.held_out, o.held_out > 0 && o.held_out < 1, "a share between 0 and 1");
+  need("warmup", o.warmup, o.warmup >= 0 && o.warmup <= 1, "a share in [0, 1]");
+  need("dropout", o.dropout, o.dropout >= 0 && o.dropout < 1, "a probability in [0, 1)");
   float_format(o.format);
-  check_architecture(o);
 }
 
 }  // namespace
 
-PretrainResult pretrain(const PretrainOptions& options) {
-  check(options);
+PretrainResult pretrain(const PretrainOptions& given) {
+  check(given);
+  const PretrainOptions options = resolved(given);
   const Vocabulary vocabulary(options);
   const PackedCorpus corpus = vocabulary.pack(options.corpus, options.length);
   if (corpus.size() < 2) {

@@ -3,6 +3,7 @@
 #include <parsimony/bpe.hpp>
 #include <parsimony/decoder.hpp>
 #include <parsimony/error.hpp>
+#include <parsimony/finetune.hpp>
 #include <parsimony/metrics.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/strings.hpp>
@@ -33,33 +34,27 @@ Score score_of(const Var<T>& scores, const Tensor<std::int64_t>& labels) {
 
 class MaskedModel : public PretrainModel {
  public:
-  MaskedModel(const BertConfig& config, const WordPieceTokenizer& tokenizer, double masked,
-              const Rng& rng)
-      : model_(config, BertHead::masked_lm, rng), tokenizer_(tokenizer), masked_(masked) {}
+  MaskedModel(std::unique_ptr<Bert<T>> model, const WordPieceTokenizer& tokenizer, double masked)
+      : model_(std::move(model)), tokenizer_(tokenizer), masked_(masked) {}
 
-  NamedParameters<T> parameters() const override { return model_.named_parameters(); }
+  NamedParameters<T> parameters() const override { return model_->named_parameters(); }
   Var<T> loss(const PackedCorpus& corpus, const std::vector<index_t>& rows, const Rng& masks,
               Pass& pass) const override {
     const MaskedBatch batch = mask_sequences(corpus, rows, tokenizer_, masked_, masks);
-    return cross_entropy(model_.masked_logits(batch.tokens, batch.places, pass), batch.labels);
+    return cross_entropy(model_->masked_logits(batch.tokens, batch.places, pass), batch.labels);
   }
   Score score(const PackedCorpus& corpus, const std::vector<index_t>& rows,
               const Rng& masks) const override {
     const MaskedBatch batch = mask_sequences(corpus, rows, tokenizer_, masked_, masks);
     Pass pass;
-    return score_of(model_.masked_logits(batch.tokens, batch.places, pass), batch.labels);
+    return score_of(model_->masked_logits(batch.tokens, batch.places, pass), batch.labels);
   }
   void save(const std::string& folder, FloatFormat format) override {
-    model_.save(folder, format);
-    // Fine-tuning wants its dropout, whatever pretraining had.
-    BertConfig saved = model_.config();
-    saved.hidden_dropout_prob = BertConfig().hidden_dropout_prob;
-    saved.attention_probs_dropout_prob = BertConfig().attention_probs_dropout_prob;
-    save_bert_config(saved, folder + "/config.json", BertHead::masked_lm);
+    model_->save(folder, format);
   }
 
  private:
-  Bert<T> model_;
+  std::unique_ptr<Bert<T>> model_;
   const WordPieceTokenizer& tokenizer_;
   double masked_;
 };
@@ -108,6 +103,40 @@ Config decoder_config(const PretrainOptions& o, const Tokenizer& tokenizer) {
   return c;
 }
 
+PretrainOptions of_model(PretrainOptions o) {
+  const auto left_alone = [](bool ok, const char* option) {
+    if (ok) return;
+    throw ValueError(fmt::format(
+        "{}: the model to go on from has its own; leave {} or the model out", option, option));
+  };
+  left_alone(o.arch.empty(), "arch");
+  left_alone(o.size.empty(), "size");
+  left_alone(o.vocab.empty(), "vocab");
+  left_alone(o.vocab_size == 0, "vocab-size");
+  left_alone(!o.cased, "cased");
+  const BaseModel base(o.model);
+  if (base.folder().empty()) {
+    throw InputError(fmt::format(
+        "'{}': expected a trained model to go on from; for fresh weights give a size", o.model));
+  }
+  const BaseConfig& c = base.config();
+  if (c.type == "vit") {
+    throw InputError(
+        fmt::format("'{}': expected a BERT, GPT-2 or LLaMA; got a model of images", o.model));
+  }
+  if (o.length > c.max_position_embeddings) {
+    throw InputError(fmt::format("length: '{}' has {} positions; got sequences of {} tokens",
+                                 o.model, c.max_position_embeddings, o.length));
+  }
+  o.model = base.folder();
+  o.vocab = base.folder();
+  o.arch = c.type;
+  o.size = fmt::format("{} layers x {}", c.num_hidden_layers, c.hidden_size);
+  o.vocab_size = c.vocab_size;
+  if (o.short_length < 0) o.short_length = 0;
+  return o;
+}
+
 }  // namespace
 
 Vocabulary::Vocabulary(const PretrainOptions& o) {
@@ -137,7 +166,11 @@ PackedCorpus Vocabulary::pack(const std::vector<std::string>& files, index_t len
   return words_ ? pack_corpus(*words_, files, length) : pack_text(*other_, files, length);
 }
 
-void check_architecture(const PretrainOptions& o) {
+PretrainOptions resolved(PretrainOptions o) {
+  if (!o.model.empty()) return of_model(std::move(o));
+  if (o.arch.empty()) o.arch = "bert";
+  if (o.size.empty()) o.size = "tiny";
+  if (o.vocab_size == 0) o.vocab_size = 8192;
   if (o.arch == "bert") {
     BertConfig::sized(o.size, o.vocab_size).check();
   } else if (o.arch == "gpt2") {
@@ -152,22 +185,28 @@ void check_architecture(const PretrainOptions& o) {
   if (o.arch != "bert" && o.cased) {
     throw ValueError("cased: only a BERT's vocabulary can lose its capitals");
   }
+  return o;
 }
 
 std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& o,
                                                    const Vocabulary& vocabulary, const Rng& rng) {
+  if (!o.model.empty()) {
+    if (o.arch != "bert") {
+      return std::make_unique<CausalModel>(load_decoder<T>(o.model, DecoderHead::language, rng));
+    }
+    return std::make_unique<MaskedModel>(load_bert<T>(o.model, BertHead::masked_lm, rng),
+                                         vocabulary.words(), o.masked);
+  }
   if (o.arch == "bert") {
     BertConfig config = BertConfig::sized(o.size, vocabulary.tokenizer().size());
     config.max_position_embeddings = std::max<index_t>(config.max_position_embeddings, o.length);
     config.pad_token_id = vocabulary.tokenizer().pad_id();
-    config.hidden_dropout_prob = o.dropout;
-    config.attention_probs_dropout_prob = o.dropout;
-    return std::make_unique<MaskedModel>(config, vocabulary.words(), o.masked, rng);
+    return std::make_unique<MaskedModel>(
+        std::make_unique<Bert<T>>(config, BertHead::masked_lm, rng), vocabulary.words(), o.masked);
   }
   if (o.arch == "gpt2") {
-    Gpt2Config c = decoder_config<Gpt2Config>(o, vocabulary.tokenizer());
-    c.embd_dropout = c.resid_dropout = c.attn_dropout = o.dropout;
-    return std::make_unique<CausalModel>(std::make_unique<Gpt2<T>>(c, DecoderHead::language, rng));
+    return std::make_unique<CausalModel>(std::make_unique<Gpt2<T>>(
+        decoder_config<Gpt2Config>(o, vocabulary.tokenizer()), DecoderHead::language, rng));
   }
   return std::make_unique<CausalModel>(std::make_unique<Llama<T>>(
       decoder_config<LlamaConfig>(o, vocabulary.tokenizer()), DecoderHead::language, rng));

@@ -28,7 +28,8 @@ class PretrainModel {
   virtual void save(const std::string& folder, FloatFormat format) = 0;
 };
 
-/// The tokenizer, given or learned from the corpus.
+/// The tokenizer, given or learned from the corpus. Options here and below are what resolved()
+/// makes of a user's.
 class Vocabulary {
  public:
   explicit Vocabulary(const PretrainOptions& options);
@@ -42,8 +43,12 @@ class Vocabulary {
   std::unique_ptr<Tokenizer> other_;
 };
 
-/// @throws ValueError on an unknown family or size, or options that are another family's.
-void check_architecture(const PretrainOptions& options);
+/// The options with nothing left open: family, size and vocabulary, the default ones or those of
+/// the model to go on from, whose folder `model` then is.
+/// @throws ValueError on an unknown family or size, options that are another family's, or those of
+/// fresh weights beside a model; InputError on a model that is not there, is one of images, or has
+/// too few positions.
+PretrainOptions resolved(PretrainOptions options);
 std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& options,
                                                    const Vocabulary& vocabulary, const Rng& rng);
 

@@ -68,6 +68,17 @@ TEST_CASE("pretrain: a GPT-2 and a LLaMA that generate and foretell") {
     INFO(p.err);
     REQUIRE(p.code == 0);
     CHECK(json::parse(p.out)["perplexity"].get<double>() < 300);
+    // On from where it is, and the vocabulary is its own.
+    const Outcome more =
+        program({"pretrain", "--model", t.run, "--corpus", t.corpus, "--length", "16", "--steps",
+                 "2", "--out", t.folder / "more", "--quiet", "--json"});
+    INFO(more.err);
+    REQUIRE(more.code == 0);
+    CHECK(json::parse(more.out)["held_out_loss"].get<double>() > 0);
+    CHECK(read_file(t.folder / "more/model/vocab.json") == read_file(t.run + "/model/vocab.json"));
+    check_refused({"pretrain", "--model", t.run, "--arch", arch, "--corpus", t.corpus, "--out",
+                   t.folder / "other"},
+                  "arch: the model to go on from has its own");
     CHECK(json::parse(p.out)["tokens"].get<int>() > 500);
     // Resumed without anything left to do; refused with another architecture.
     auto other = t.command;

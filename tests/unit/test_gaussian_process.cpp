@@ -130,7 +130,7 @@ TEST_CASE("minimize_in_box: a quadratic whose minimum is outside, and a curved v
   CHECK(end[1] == Approx(1.0).epsilon(1e-4));
 }
 
-TEST_CASE("bayes_minimize: beats random search at the same number of evaluations") {
+TEST_CASE("bayes_minimize: beats random search at the same number of evaluations", "[bayes]") {
   const BoxProblem problem = bowl_under_a_budget();
   BayesOptions options;
   options.evaluations = 30;
@@ -152,7 +152,8 @@ TEST_CASE("bayes_minimize: beats random search at the same number of evaluations
   CHECK(wins == 3);
 }
 
-TEST_CASE("bayes_minimize: deterministic, from a start, with equal values and infinite ones") {
+TEST_CASE("bayes_minimize: deterministic, from a start, with equal values and infinite ones",
+          "[bayes]") {
   BoxProblem problem = bowl_under_a_budget();
   BayesOptions options;
   options.evaluations = 8;
@@ -172,7 +173,7 @@ TEST_CASE("bayes_minimize: deterministic, from a start, with equal values and in
   CHECK(std::isfinite(bayes_minimize(problem, options, Rng(5)).result().value));
 }
 
-TEST_CASE("bayes_minimize: what cannot be is refused") {
+TEST_CASE("bayes_minimize: what cannot be is refused", "[bayes]") {
   BoxProblem problem = bowl_under_a_budget();
   problem.start = {{1, 1, 1, 1}};
   CHECK_THROWS_WITH(bayes_minimize(problem, {}, Rng(0)), contains("feasible start"));

@@ -28,7 +28,7 @@ std::string idx(std::vector<std::uint32_t> header, const std::string& bytes) {
 
 }  // namespace
 
-TEST_CASE("images: IDX files") {
+TEST_CASE("images: IDX files", "[images]") {
   const TempFolder temp;
   const std::string path = temp / "idx";
   write_raw(path, idx({2051, 2, 1, 3}, std::string("\x00\xff\x00\xff\xff\x33", 6)));
@@ -46,7 +46,7 @@ TEST_CASE("images: IDX files") {
   CHECK_THROWS_WITH(read_idx_images(path), contains("got 2 bytes"));
 }
 
-TEST_CASE("images: optdigits' lines, batches, and a ViT that learns them") {
+TEST_CASE("images: optdigits' lines, batches, and a ViT that learns them", "[images]") {
   const TempFolder temp;
   const std::string path = temp / "digits.tra";
   const auto line = [](int digit, int fill) {
@@ -97,7 +97,7 @@ TEST_CASE("images: optdigits' lines, batches, and a ViT that learns them") {
         }())));
 }
 
-TEST_CASE("images: a file without classes, by what it begins with") {
+TEST_CASE("images: a file without classes, by what it begins with", "[images]") {
   const TempFolder temp;
   const std::string path = temp / "images";
   write_raw(path, idx({2051, 1, 1, 2}, std::string("\x00\xff", 2)));
@@ -115,7 +115,7 @@ TEST_CASE("images: a file without classes, by what it begins with") {
   CHECK_THROWS_WITH(read_images(path), contains("(n, channels, rows, columns)"));
 }
 
-TEST_CASE("images: the published sets") {
+TEST_CASE("images: the published sets", "[images]") {
   if (find_data_file("", "optdigits/optdigits.tra").empty() ||
       find_data_file("", "mnist/t10k-labels-idx1-ubyte").empty()) {
     WARN("mnist or optdigits was not found: their files are not read");

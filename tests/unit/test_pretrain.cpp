@@ -13,6 +13,8 @@
 #include <map>
 #include <set>
 
+#include <fmt/format.h>
+
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
 
@@ -255,7 +257,7 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   std::string text;
   Rng draw(1);
   index_t word = 0;
-  for (int line = 0; line < 150; ++line) {
+  for (int line = 0; line < 100; ++line) {
     for (int i = 0; i < 12; ++i) {
       text += std::string(1, static_cast<char>('a' + word)) + std::string(1, 'q') + " ";
       word = draw.uniform() < 0.9 ? (word + 1) % 20 : draw.below(20);
@@ -319,14 +321,60 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   };
   refused([](auto& b) { b.size = "huge"; }, "expected tiny, mini, small or base");
   refused([](auto& b) { b.corpus = {}; }, "at least one text file");
-  refused([](auto& b) { b.steps = 0; }, "steps");
-  refused([](auto& b) { b.masked = 1; }, "masked share");
-  refused([](auto& b) { b.held_out = 0; }, "held-out share");
-  refused([](auto& b) { b.learning_rate = -1; }, "learning rate");
+  refused([](auto& b) { b.steps = 0; }, "steps: expected 1 or more; got 0");
+  refused([](auto& b) { b.masked = 1; }, "masked: expected a share between 0 and 1; got 1");
+  refused([](auto& b) { b.held_out = 0; }, "held-out: expected a share");
+  refused([](auto& b) { b.learning_rate = -1; }, "lr: expected a number above 0; got -1");
   refused([](auto& b) { b.format = "f8"; }, "expected f32, f16 or bf16");
-  refused([](auto& b) { b.short_length = 5; }, "a short length of 8 or more that divides");
+  refused([](auto& b) { b.short_length = 5; }, "short-length: expected 8 or more that divides");
   refused([](auto& b) { b.short_length = 12; }, "divides the length 16");
-  refused([](auto& b) { b.short_share = 1.5; }, "share of short sequences");
-  refused([](auto& b) { b.length = 4; }, "at least 8");
+  refused([](auto& b) { b.short_share = 1.5; }, "short-share: expected a share in [0, 1]; got 1.5");
+  refused([](auto& b) { b.length = 4; }, "length: expected 8 or more; got 4");
   refused([](auto& b) { b.length = 100000; }, "sequence");
+
+  // From the first run's model: its vocabulary, its loss at step 0 on the same held-out text
+  // whatever the seed, and its config in the end.
+  PretrainOptions more;
+  more.corpus = o.corpus;
+  more.model = folder / "one";
+  more.out = folder / "more";
+  more.steps = 2;
+  more.batch = o.batch;
+  more.length = o.length;
+  more.held_out = o.held_out;
+  more.dropout = 0.5;
+  more.seed = 3;
+  more.quiet = true;
+  const PretrainResult longer = pretrain(more);
+  const std::string rows = read_file(folder / "more/metrics.csv");
+  CHECK_THAT(rows, contains(fmt::format("pretrain,{:.17g},", one.loss)));
+  CHECK(longer.loss != one.loss);
+  CHECK(read_file(longer.model + "/vocab.txt") == read_file(one.model + "/vocab.txt"));
+  CHECK(read_file(longer.model + "/config.json") == read_file(one.model + "/config.json"));
+  o.model = folder / "one";
+  refused(
+      [](auto& b) {
+        b.vocab_size = 0;
+        b.size = "tiny";
+      },
+      "size: the model to go on from has its own");
+  refused([](auto&) {}, "vocab-size: the model to go on from");
+  refused(
+      [](auto& b) {
+        b.vocab_size = 0;
+        b.model = "scratch:tiny";
+      },
+      "expected a trained model");
+  refused(
+      [](auto& b) {
+        b.vocab_size = 0;
+        b.length = 1024;
+      },
+      "has 512 positions");
+  refused(
+      [](auto& b) {
+        b.vocab_size = 0;
+        b.model += "x";
+      },
+      "did you mean");
 }
