@@ -27,7 +27,7 @@ class GlueFewshot : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"", 5, 110, "all-dense"});
+    declare_language(c, {"", 5, 100, "all-dense"});
     c.declare("tasks", std::string("stsb,sst2,cola,rte,mrpc,qnli,sick"),
               "tasks; without any of their data the generated pairs stand in");
     c.declare("samples", index_t{256}, "training examples, with replacement");

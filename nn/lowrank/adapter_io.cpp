@@ -11,9 +11,9 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "fingerprint.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony {
 

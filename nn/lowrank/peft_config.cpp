@@ -9,7 +9,8 @@
 #include <regex>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony {
 

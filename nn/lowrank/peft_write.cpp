@@ -12,9 +12,9 @@
 #include <set>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "fingerprint.hpp"
+#include "io/nlohmann.hpp"
 #include "peft_io.hpp"
 
 namespace parsimony {

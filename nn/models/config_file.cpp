@@ -8,7 +8,8 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony {
 

@@ -7,9 +7,9 @@
 #include <cmath>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/complete.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony::cli {
 

@@ -11,9 +11,9 @@
 #include <optional>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/language.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony::cli {
 

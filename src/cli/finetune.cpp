@@ -11,12 +11,12 @@
 #include <memory>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/adapter_flags.hpp"
 #include "cli/finetune_many.hpp"
 #include "cli/finetune_spectra.hpp"
 #include "cli/language.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony::cli {
 

@@ -19,9 +19,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/adapter_flags.hpp"
+#include "io/nlohmann.hpp"
 
 extern char** environ;
 

@@ -9,9 +9,9 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/language.hpp"
+#include "io/nlohmann.hpp"
 #include "run/progress.hpp"
 
 namespace parsimony::cli {

@@ -10,7 +10,8 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony::cli {
 

@@ -10,9 +10,9 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony::cli {
 

@@ -5,9 +5,9 @@
 #include <memory>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony::cli {
 

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "data/text_table_parts.hpp"
+#include "io/nlohmann.hpp"
 
 namespace parsimony::detail {
 

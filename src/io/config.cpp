@@ -11,7 +11,8 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony {
 

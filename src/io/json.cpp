@@ -3,7 +3,8 @@
 #include <parsimony/files.hpp>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony {
 

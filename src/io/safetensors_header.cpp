@@ -8,8 +8,8 @@
 #include <set>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "io/safetensors_header.hpp"
 
 namespace parsimony::detail {

@@ -8,8 +8,8 @@
 #include <numeric>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "lm/compress_score.hpp"
 
 namespace parsimony {

@@ -13,8 +13,8 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "lm/pretrain_models.hpp"
 
 namespace parsimony {

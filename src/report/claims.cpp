@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "report/text.hpp"
 
 namespace parsimony {

@@ -15,8 +15,8 @@
 #include <set>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "report/html.hpp"
 #include "report/text.hpp"
 

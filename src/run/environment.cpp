@@ -12,9 +12,9 @@
 
 #include <fmt/format.h>
 #include <sys/utsname.h>
-#include <nlohmann/json.hpp>
 
 #include "build_info.hpp"
+#include "io/nlohmann.hpp"
 
 extern "C" {
 char* openblas_get_config();

@@ -4,7 +4,8 @@
 #include <parsimony/error.hpp>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony::detail {
 

@@ -15,8 +15,8 @@
 #include <limits>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "run/identity.hpp"
 
 namespace parsimony {

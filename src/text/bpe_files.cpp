@@ -9,8 +9,8 @@
 #include <map>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/nlohmann.hpp"
 #include "text/bpe_impl.hpp"
 
 namespace parsimony {

@@ -6,7 +6,8 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "io/nlohmann.hpp"
 
 namespace parsimony {
 

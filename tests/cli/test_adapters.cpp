@@ -9,9 +9,9 @@
 #include <filesystem>
 
 #include <sys/mount.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/language_models.hpp"
+#include "io/nlohmann.hpp"
 
 using namespace parsimony::testing;
 using namespace parsimony;

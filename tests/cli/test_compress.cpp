@@ -6,9 +6,8 @@
 #include <csignal>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/language_models.hpp"
+#include "io/nlohmann.hpp"
 
 using namespace parsimony::testing;
 using namespace parsimony;

@@ -6,9 +6,8 @@
 #include <cmath>
 #include <filesystem>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/language_models.hpp"
+#include "io/nlohmann.hpp"
 #include "support/fixtures.hpp"
 
 using namespace parsimony::testing;

@@ -4,9 +4,8 @@
 
 #include <filesystem>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/language_models.hpp"
+#include "io/nlohmann.hpp"
 
 using namespace parsimony::testing;
 using nlohmann::json;

@@ -5,9 +5,8 @@
 
 #include <filesystem>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/language_models.hpp"
+#include "io/nlohmann.hpp"
 
 using namespace parsimony::testing;
 using namespace parsimony;

@@ -4,9 +4,8 @@
 
 #include <filesystem>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/process.hpp"
+#include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
 #include "support/temp_folder.hpp"

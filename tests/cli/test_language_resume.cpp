@@ -9,10 +9,10 @@
 #include <thread>
 
 #include <sys/mount.h>
-#include <nlohmann/json.hpp>
 
 #include "cli/language_models.hpp"
 #include "cli/results.hpp"
+#include "io/nlohmann.hpp"
 
 using namespace parsimony::testing;
 using namespace parsimony;

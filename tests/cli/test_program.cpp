@@ -7,10 +7,9 @@
 #include <filesystem>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/process.hpp"
 #include "cli/results.hpp"
+#include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
 

@@ -10,8 +10,7 @@
 #include <filesystem>
 #include <functional>
 
-#include <nlohmann/json.hpp>
-
+#include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
 #include "support/temp_folder.hpp"

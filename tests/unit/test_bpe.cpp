@@ -8,8 +8,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include <nlohmann/json.hpp>
-
+#include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
 #include "support/temp_folder.hpp"

@@ -11,8 +11,7 @@
 #include <functional>
 #include <memory>
 
-#include <nlohmann/json.hpp>
-
+#include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
 #include "support/temp_folder.hpp"

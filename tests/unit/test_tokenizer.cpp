@@ -9,8 +9,7 @@
 #include <filesystem>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
+#include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
 #include "support/temp_folder.hpp"
