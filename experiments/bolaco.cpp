@@ -59,7 +59,7 @@ class Bolaco : public Experiment {
 
   void declare(Config& c) const override {
     c.declare("ratios", std::vector<double>{0.6, 0.8, 0.9}, "shares of the weights kept");
-    c.declare("evaluations", index_t{25}, "of the search for ranks");
+    c.declare("evaluations", index_t{20}, "of the search for ranks");
     c.declare("sequences", index_t{128}, "calibration sequences");
     c.declare("windows", index_t{16}, "sequences for the allocation, and as many for the test");
     c.declare("length", index_t{128}, "tokens a sequence");

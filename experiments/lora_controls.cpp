@@ -37,7 +37,7 @@ class LoraControls : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 80, "all-dense"});
+    declare_language(c, {"stsb", 5, 70, "all-dense"});
     c.declare("samples", index_t{64}, "training examples, with replacement");
     c.declare("form", std::string("narrow"), "of Deep LoRA: narrow, full or compressed");
     c.declare("factors", std::vector<double>{0.2, 1, 5},

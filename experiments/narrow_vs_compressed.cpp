@@ -33,7 +33,7 @@ class NarrowVsCompressed : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 80, "all-dense"});
+    declare_language(c, {"stsb", 5, 70, "all-dense"});
     c.declare("samples", index_t{16}, "training examples, with replacement");
     c.declare("eval_every", index_t{20}, "steps between evaluations");
   }

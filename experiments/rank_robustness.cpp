@@ -32,7 +32,7 @@ class RankRobustness : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 80, "all-dense"});
+    declare_language(c, {"stsb", 5, 70, "all-dense"});
     c.declare("samples", index_t{16}, "training examples, with replacement");
     c.declare("ranks", std::vector<index_t>{8, 32, 64}, "ranks compared");
   }
