@@ -255,6 +255,7 @@ std::string paired_text(const std::vector<double>& a, const std::vector<double>&
 
 std::string spread_text(const std::vector<double>& values) {
   const Spread s = spread(values);
+  if (s.count == 1) return text("%.4f", s.mean) + " (one run)";
   return text("%.4f", s.mean) + " (std " + text("%.4f", s.population_std) + ")";
 }
 

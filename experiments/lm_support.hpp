@@ -104,7 +104,7 @@ std::vector<std::string> listed_names(const Config& config, const std::string& k
 /// "+0.0687 (variance 0.0047, t 4.0, wins 18/20)" of a over b;
 /// of one pair "+0.0687 (one pair: no statistic)".
 std::string paired_text(const std::vector<double>& a, const std::vector<double>& b);
-/// "0.5975 (std 0.1030)", the population's.
+/// "0.5975 (std 0.1030)", the population's; "0.5975 (one run)" of one.
 std::string spread_text(const std::vector<double>& values);
 
 /// s_0 = x_0, s_t = w s_{t-1} + (1 - w) x_t.

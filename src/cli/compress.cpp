@@ -198,6 +198,15 @@ std::string output_folder(const Settings& s) {
   return folder.string();
 }
 
+/// Before the work, not after it. Leaves nothing. @throws IoError.
+void check_takes_files(const std::string& folder) {
+  const bool there = fs::exists(folder);
+  make_folders(folder);
+  { const AtomicFile probe((fs::path(folder) / "compression.json").string()); }
+  std::error_code error;
+  if (!there) fs::remove(folder, error);
+}
+
 void finish(const Settings& s, const std::string& text) {
   if (s.json) {
     fmt::print("{}", read_file(s.out + "/compression.json"));
@@ -234,6 +243,7 @@ int run(Settings& s) {
   }
   install_interrupt_handler();
   const std::unique_ptr<CompressionData> data = data_of(s);
+  check_takes_files(s.out);
   if (trains) {
     make_folders(s.out);
     RunOptions run;

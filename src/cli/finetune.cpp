@@ -80,9 +80,12 @@ class FinetuneJob : public Experiment {
   void run(Run& run) const override {
     FinetuneOptions o = s_.finetune;
     o.seed = run.seed();
-    run.say(fmt::format("{}: {} training and {} dev examples ({} and {} too long)", task_.task.name,
-                        task_.train.size(), task_.dev.size(), task_.train.dropped,
-                        task_.dev.dropped));
+    const index_t dropped = task_.train.dropped + task_.dev.dropped;
+    run.say(fmt::format("{}: {} training and {} dev examples{}", task_.task.name,
+                        task_.train.size(), task_.dev.size(),
+                        dropped == 0 ? ""
+                                     : fmt::format(" ({} and {} too long)", task_.train.dropped,
+                                                   task_.dev.dropped)));
     const Record& record = run.stage("finetune", [&](Stage& stage) {
       // What an earlier run left must not be taken for this one's.
       for (const char* made : {"adapter", "model", "result.json", "ranks.csv"}) {

@@ -366,10 +366,7 @@ int inspect(const Settings& s) {
   check_exists(s.path);
   if (!fs::is_directory(path)) {
     for (const char* pickle : {".bin", ".pt", ".pth", ".pkl"}) {
-      if (extension == pickle) {
-        throw InputError(fmt::format(
-            "'{}': a pickle can run code and is not read; convert it to safetensors", s.path));
-      }
+      if (extension == pickle) BaseModel(s.path);  // refuses it, and says what to do by its kind
     }
     file = summarize_safetensors(s.path);
     json = {{"kind", "file"}, {"weights", file_json(s.path, file)}};

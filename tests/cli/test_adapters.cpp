@@ -475,8 +475,10 @@ TEST_CASE("inspect: models, adapters and files") {
   CHECK(f["tensors"].size() == t.size());
   CHECK_THAT(done({"inspect", native + "/adapter_model.safetensors"}).out,
              contains("deep_lora.factor.1"));
-  write_raw(folder / "x.bin", "x");
+  write_raw(folder / "x.bin", "PK\3\4");
   refused({"inspect", folder / "x.bin"}, "a pickle can run code");
+  write_raw(folder / "x.bin", std::string(28, '\1'));
+  refused({"inspect", folder / "x.bin"}, "parsimony export --model");
   write_raw(folder / "x.safetensors", std::string("\xff\xff\xff\xff\x01\x00\x00\x00{}", 10));
   refused({"inspect", folder / "x.safetensors"}, "does not fit the file");
   refused({"inspect", folder / "none"}, "none': expected a file or a folder; it does not exist");

@@ -160,4 +160,7 @@ TEST_CASE("compress: what is refused") {
           "another folder");
   write_raw(out / "tiny.txt", "a dog\n");
   refused(with({"--calibration", out / "tiny.txt"}), "text for at least");
+  const Outcome o = program({"compress", "--calibration", text, "--out", "/proc/none"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, contains("/proc/none"));
 }
