@@ -23,6 +23,7 @@ index_t count_of(const EncodedExamples& examples) { return examples.size(); }
 std::vector<TextExample> rows_of(const std::vector<TextExample>& examples,
                                  const std::vector<index_t>& rows) {
   std::vector<TextExample> out;
+  out.reserve(rows.size());
   for (const index_t row : rows) out.push_back(examples.at(static_cast<std::size_t>(row)));
   return out;
 }

@@ -92,6 +92,16 @@ class SmallDisk {
   bool mounted_ = false;
 };
 
+/// A small BERT from the fixture's text.
+std::vector<std::string> quick_pretrain(const std::vector<std::string>& more) {
+  std::vector<std::string> all{"pretrain", "--corpus", language_fixture() / "corpus.txt",
+                               "--size",   "tiny",     "--vocab-size",
+                               "120",      "--length", "16",
+                               "--batch",  "4",        "--quiet"};
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("finetune: killed again and again, the adapter is that of an undisturbed run") {
@@ -126,26 +136,8 @@ TEST_CASE("finetune: the command of many runs killed, its table is that of an un
 
 TEST_CASE("pretrain: killed again and again, the model is that of an undisturbed run") {
   const TempFolder folder;
-  const std::vector<std::string> arguments = {"pretrain",
-                                              "--corpus",
-                                              language_fixture() / "corpus.txt",
-                                              "--size",
-                                              "tiny",
-                                              "--vocab-size",
-                                              "120",
-                                              "--length",
-                                              "16",
-                                              "--steps",
-                                              "30",
-                                              "--batch",
-                                              "4",
-                                              "--eval-every",
-                                              "10",
-                                              "--short-length",
-                                              "8",
-                                              "--threads",
-                                              "1",
-                                              "--quiet"};
+  const auto arguments = quick_pretrain(
+      {"--steps", "30", "--eval-every", "10", "--short-length", "8", "--threads", "1"});
   check_kills(folder, arguments,
               {"model/model.safetensors", "model/config.json", "model/vocab.txt"});
   // Finished: the same answer again, without training.
@@ -179,23 +171,7 @@ TEST_CASE("resume: a run that was killed between its last step and its end keeps
   CHECK((read_file(folder / "run/adapter/adapter_model.safetensors") == adapter));
   CHECK(fs::exists(folder / "run/result.json"));
 
-  const std::vector<std::string> pretrain = {"pretrain",
-                                             "--corpus",
-                                             language_fixture() / "corpus.txt",
-                                             "--size",
-                                             "tiny",
-                                             "--vocab-size",
-                                             "120",
-                                             "--length",
-                                             "16",
-                                             "--steps",
-                                             "3",
-                                             "--batch",
-                                             "4",
-                                             "--quiet",
-                                             "--keep",
-                                             "--out",
-                                             folder / "model"};
+  const auto pretrain = quick_pretrain({"--steps", "3", "--keep", "--out", folder / "model"});
   done(pretrain);
   const std::string weights = read_file(folder / "model/model/model.safetensors");
   fs::remove(folder / "model/claims.json");
