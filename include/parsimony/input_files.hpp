@@ -22,6 +22,13 @@ void check_folder(const std::string& path, const std::string& expected = "a fold
 void check_exists(const std::string& path, const std::string& expected = "a file or a folder",
                   const std::vector<std::string>& names = {});
 
+/// Whether a folder is a run's: its config.json names an experiment and is no model's.
+bool is_run_folder(const std::string& folder);
+
+/// Keeps what is read from being written over. @throws InputError if `out` is a file; ValueError if
+/// it, or the model/ or adapter/ in it, is one of the folders `read` ("" for none).
+void check_output_folder(const std::string& out, const std::vector<std::string>& read);
+
 /// A descriptor of a file, a pipe or a device that is open for reading; "-" is a copy of the
 /// standard input. @throws InputError if it is missing, a folder or not readable.
 int open_input(const std::string& path);

@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 Answering open_pair(const std::string& model, const std::string& adapter, const std::string& out) {
   if (adapter.empty()) throw ValueError("--adapter: expected an adapter folder; got ''");
   Answering answering(model, adapter);
-  check_output_folder(out, {answering.base.folder(), answering.adapter->folder});
+  check_model_output(out, {answering.base.folder(), answering.adapter->folder});
   return answering;
 }
 
@@ -214,7 +214,7 @@ int export_native(const ExportSettings& s, const Answering& answering) {
 
 /// A decoder of any form, a file of llama2.c's too, as a Hugging Face folder.
 int export_model(const ExportSettings& s) {
-  check_output_folder(s.out, {s.model});
+  check_model_output(s.out, {s.model});
   const LanguageModel model = load_language_model(s.model);
   make_folders(s.out);
   model.tokenizer->save(s.out);

@@ -168,6 +168,43 @@ class PcLoraJob : public Experiment {
   std::string name_;
 };
 
+/// Options of the other kind of method. @throws ValueError on one that is given.
+void check_options_of(const Settings& s) {
+  const auto only = [&](bool left_alone, const char* option, const char* methods) {
+    if (left_alone) return;
+    throw ValueError(
+        fmt::format("{}: of {}; method {} has no use for it", option, methods, s.plain.method));
+  };
+  if (s.plain.method == "pc-lora") {
+    const CompressOptions d;
+    const CompressOptions& o = s.plain;
+    const char* others = "bolaco, svd and asvd";
+    only(o.group == d.group, "--group", "bolaco");
+    only(o.allocation.empty(), "--allocation", others);
+    only(o.evaluations == d.evaluations, "--evaluations", others);
+    only(o.kl_weight == d.kl_weight, "--kl-weight", others);
+    only(o.multiple == d.multiple, "--multiple", others);
+    only(o.recover_steps == d.recover_steps, "--recover", others);
+    if (s.trained.rank > 0 && o.ratio != d.ratio) {
+      throw ValueError("expected --rank or --ratio, not both");
+    }
+    return;
+  }
+  const PcLoraOptions d;
+  const PcLoraOptions& o = s.trained;
+  only(o.rank == d.rank, "--rank", "pc-lora");
+  only(o.decay == d.decay, "--decay", "pc-lora");
+  only(o.decay_end == d.decay_end, "--decay-end", "pc-lora");
+  only(o.task_weight == d.task_weight, "--task-weight", "pc-lora");
+  only(o.feature_weight == d.feature_weight, "--feature-weight", "pc-lora");
+  only(o.logit_weight == d.logit_weight, "--logit-weight", "pc-lora");
+  only(o.steps == d.steps, "--steps", "pc-lora");
+  only(o.batch == d.batch, "--batch", "pc-lora");
+  only(o.learning_rate == d.learning_rate, "--lr", "pc-lora");
+  only(o.weight_decay == d.weight_decay, "--weight-decay", "pc-lora");
+  only(o.eval_every == d.eval_every, "--eval-every", "pc-lora");
+}
+
 std::unique_ptr<CompressionData> data_of(Settings& s) {
   const bool task = !s.task.task.empty() || !s.task.train.empty();
   if (task && !s.source.calibration.empty()) {
@@ -187,13 +224,10 @@ std::unique_ptr<CompressionData> data_of(Settings& s) {
 std::string output_folder(const Settings& s) {
   const fs::path out = fs::absolute(s.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
-  std::error_code error;
   const fs::path given(s.source.model);
   const fs::path own = fs::is_regular_file(given) ? fs::absolute(given).parent_path() : given;
-  for (const fs::path& model : {own, own / "model"}) {
-    if (!s.source.model.empty() && fs::equivalent(folder, model, error)) {
-      throw ValueError("--out: expected another folder than --model's");
-    }
+  if (!s.source.model.empty()) {
+    check_model_output(folder.string(), {own.string(), (own / "model").string()});
   }
   return folder.string();
 }
@@ -232,6 +266,19 @@ int run(Settings& s) {
   } else {
     check(s.plain);
     if (s.resume) throw ValueError("--resume: expected --method pc-lora, the one that trains");
+  }
+  check_options_of(s);
+  if (!s.source.adapter.empty()) {
+    const AdapterSource adapter(s.source.adapter);
+    if (adapter.peft) {
+      throw InputError(
+          fmt::format("'{}': expected an adapter of finetune's; got PEFT's: parsimony merge "
+                      "--adapter {} --out DIR "
+                      "makes a model of it",
+                      s.source.adapter, s.source.adapter));
+    }
+    s.source.model = base_for(s.source.model, adapter);
+    s.source.adapter = adapter.folder;
   }
   s.out = output_folder(s);
   if (s.sequences < 0) {
@@ -297,11 +344,9 @@ Command compress_command() {
       "parsimony compress --ratio 0.5 --calibration books.txt --out small",
       "parsimony compress --method svd --ratio 0.5 --calibration books.txt --out small-svd",
       "parsimony compress --model stories260k --calibration stories.txt --recover 100 --out small",
-      "parsimony compress --method pc-lora --ratio 0.1 --model runs/sst2/model --task sst2 --out "
-      "small-sst2",
-      "parsimony compress --method pc-lora --ratio 0.1 --model runs/digits --task optdigits --out "
-      "small-digits",
-      "parsimony evaluate --model small-sst2 --task sst2"};
+      "parsimony compress --method pc-lora --ratio 0.1 --model runs/sst2 --task sst2 --out small2",
+      "parsimony compress --method pc-lora --ratio 0.1 --model runs/vit --task optdigits --out vit",
+      "parsimony evaluate --model small2 --task sst2"};
   c.options = {
       {"--method", "M", "bolaco (default), svd, asvd or pc-lora", &o.method},
       {"--ratio", "R", "share of the weights kept, in (0, 1) (0.5)", &o.ratio},
@@ -322,7 +367,7 @@ Command compress_command() {
        &o.allocation},
       {"--evaluations", "N", "of the search (50)", &o.evaluations},
       {"--kl-weight", "X", "of the KL divergence beside the perplexity (1e-3)", &o.kl_weight},
-      {"--multiple", "N", "ranks are multiples of N (1)", &o.multiple},
+      {"--multiple", "N", "ranks are multiples of N where the share has one (1)", &o.multiple},
       {"--recover", "N", "updates of adapters on the pairs afterwards, merged into them (0)",
        &o.recover_steps},
       {"--recover-method", "M",

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -186,6 +187,14 @@ EncodedExamples read_pixels(const std::string& path, const BaseModel& base) {
   return out;
 }
 
+/// @throws ValueError if the answers would be written over the questions.
+void check_other_file(const PredictSettings& s) {
+  std::error_code error;
+  if (s.output != "-" && std::filesystem::equivalent(s.input, s.output, error)) {
+    throw ValueError(fmt::format("--output: '{}' is what is read; choose another file", s.output));
+  }
+}
+
 /// Logits of every line, or of every image.
 Tensor<float> answers(const PredictSettings& s, const Answering& answering) {
   const BaseModel& base = answering.base;
@@ -202,6 +211,7 @@ Tensor<float> answers(const PredictSettings& s, const Answering& answering) {
 int predict(PredictSettings& s) {
   apply_threads(s.threads);
   if (s.batch < 1) throw ValueError(fmt::format("--batch: expected at least 1; got {}", s.batch));
+  check_other_file(s);
   const Answering answering(s.model, s.adapter);
   if (!s.quiet) warn_of_fresh(answering);
   const Tensor<float> logits = answers(s, answering);

@@ -4,6 +4,7 @@
 #include <parsimony/experiment.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/finetune.hpp>
+#include <parsimony/input_files.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -180,6 +181,7 @@ class FinetuneJob : public Experiment {
 
 int run_one(const Settings& s) {
   const BaseModel base(s.model);
+  check_output_folder(s.out, {base.folder()});
   const EncodedTask task = load_encoded(s.task, base);
   // Loaded once more by the run; so a folder that is no model, and adapters that do not fit it, are
   // refused before anything is written.

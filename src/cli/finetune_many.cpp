@@ -67,7 +67,8 @@ std::vector<std::uint64_t> seeds_of(const std::string& list) {
     const std::uint64_t last =
         dash == std::string::npos ? first : number(part.substr(dash + 1), list);
     if (last < first || last - first >= most) {
-      throw ValueError(fmt::format("--seeds: expected an ascending range; got '{}'", part));
+      throw ValueError(
+          fmt::format("--seeds: expected an ascending range of at most {}; got '{}'", most, part));
     }
     for (std::uint64_t seed = first; seed <= last; ++seed) seeds.push_back(seed);
   }
@@ -307,7 +308,10 @@ std::vector<OneRun> planned(const ManyRuns& o, const FinetuneOptions& options) {
   }
   std::vector<OneRun> runs;
   for (const std::string& task : tasks) {
-    if (!o.tasks.empty()) text_task_files(task);  // refuses a name that is unknown
+    const auto& images = image_task_names();
+    if (!o.tasks.empty() && std::find(images.begin(), images.end(), task) == images.end()) {
+      text_task_files(task);  // refuses a name that is unknown
+    }
     for (const std::string& method : methods) {
       for (const std::uint64_t seed : seeds) {
         const std::string name = fmt::format("{}{}seed{}", task.empty() ? "" : task + "-",
@@ -355,20 +359,24 @@ int finetune_many(const ManyRuns& o, const FinetuneOptions& options) {
   std::size_t running = 0;
   std::size_t done = 0;
   int code = 0;
+  bool told = false;
   while (done < runs.size()) {
     while (running < slots && started < runs.size() && !interrupt_requested()) {
       start(runs[started++], kept);
       ++running;
     }
     if (running == 0) break;
-    int status = 0;
-    const pid_t ended = waitpid(-1, &status, 0);
-    if (ended < 0) {
-      if (interrupt_requested()) {
-        for (const OneRun& run : runs) {
-          if (run.process > 0 && run.code < 0) kill(run.process, SIGTERM);
-        }
+    if (interrupt_requested() && !told) {
+      // Ctrl-C reaches them by itself, and another SIGTERM would end them at once.
+      for (const OneRun& run : runs) {
+        if (run.process > 0 && run.code < 0) kill(run.process, SIGUSR1);
       }
+      told = true;
+    }
+    int status = 0;
+    const pid_t ended = waitpid(-1, &status, WNOHANG);
+    if (ended <= 0) {
+      usleep(10000);
       continue;
     }
     for (OneRun& run : runs) {

@@ -264,6 +264,10 @@ void warn_of_fresh(const Answering& answering) {
 }
 
 index_t length_limit(const BaseModel& base, index_t max_length) {
+  if (base.config().type == "vit") {
+    throw InputError(
+        fmt::format("'{}': expected a model of texts; got one of images", base.name()));
+  }
   const index_t longest = base.config().max_position_embeddings;
   if (max_length < 0 || max_length > longest) {
     throw ValueError(
@@ -273,13 +277,10 @@ index_t length_limit(const BaseModel& base, index_t max_length) {
   return max_length > 0 ? max_length : longest;
 }
 
-void check_output_folder(const std::string& out, const std::vector<std::string>& read) {
-  std::error_code error;
-  if (fs::exists(out, error)) check_folder(out);
-  for (const std::string& folder : read) {
-    if (!folder.empty() && fs::equivalent(out, folder, error)) {
-      throw ValueError(fmt::format("--out: '{}' is what is read; choose another folder", out));
-    }
+void check_model_output(const std::string& out, const std::vector<std::string>& read) {
+  check_output_folder(out, read);
+  if (is_run_folder(out)) {
+    throw ValueError(fmt::format("--out: '{}' is a run's folder; choose another", out));
   }
 }
 

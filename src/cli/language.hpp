@@ -78,7 +78,8 @@ void warn_of_fresh(const Answering& answering);
 /// @throws ValueError if it is more than the model's position table has.
 index_t length_limit(const BaseModel& base, index_t max_length);
 
-/// @throws InputError if `out` is a file, ValueError if it is one of the folders that are read.
-void check_output_folder(const std::string& out, const std::vector<std::string>& read);
+/// For a command whose output is a model or an adapter. @throws as check_output_folder; ValueError
+/// if `out` is a run's folder.
+void check_model_output(const std::string& out, const std::vector<std::string>& read);
 
 }  // namespace parsimony::cli

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/nlohmann.hpp"
+
 namespace parsimony {
 
 namespace {
@@ -72,6 +74,27 @@ void check_folder(const std::string& path, const std::string& expected,
 void check_exists(const std::string& path, const std::string& expected,
                   const std::vector<std::string>& names) {
   status_of(path, expected, names);
+}
+
+bool is_run_folder(const std::string& folder) {
+  const fs::path config = fs::path(folder) / "config.json";
+  std::error_code error;
+  if (!fs::is_regular_file(config, error)) return false;
+  const auto json = nlohmann::json::parse(read_file(config.string()), nullptr, false);
+  return json.is_object() && json.contains("experiment");
+}
+
+void check_output_folder(const std::string& out, const std::vector<std::string>& read) {
+  std::error_code error;
+  if (fs::exists(out, error)) check_folder(out);
+  for (const std::string& folder : read) {
+    for (const char* inner : {"", "model", "adapter"}) {
+      const fs::path written = *inner == '\0' ? fs::path(out) : fs::path(out) / inner;
+      if (!folder.empty() && fs::equivalent(written, folder, error)) {
+        throw ValueError(fmt::format("--out: '{}' is what is read; choose another folder", out));
+      }
+    }
+  }
 }
 
 int open_input(const std::string& path) {

@@ -16,11 +16,11 @@
 namespace nlohmann {
 
 /// What reads a string; parsers of other inputs are compiled where they are used.
-using json_text = decltype(detail::input_adapter(std::declval<const std::string&>()));
+using JsonText = decltype(detail::input_adapter(std::declval<const std::string&>()));
 
-#define PARSIMONY_JSON(Json)                                            \
-  PARSIMONY_JSON_EXTERN template class detail::lexer<Json, json_text>;  \
-  PARSIMONY_JSON_EXTERN template class detail::parser<Json, json_text>; \
+#define PARSIMONY_JSON(Json)                                           \
+  PARSIMONY_JSON_EXTERN template class detail::lexer<Json, JsonText>;  \
+  PARSIMONY_JSON_EXTERN template class detail::parser<Json, JsonText>; \
   PARSIMONY_JSON_EXTERN template class detail::serializer<Json>;
 
 #if !defined(PARSIMONY_JSON_INSTANTIATE) || defined(PARSIMONY_JSON_SORTED)

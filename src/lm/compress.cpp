@@ -4,6 +4,7 @@
 #include <parsimony/compress.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/feature_pca.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -64,6 +65,16 @@ struct Groups {
   }
 };
 
+/// @throws ValueError on a group that no family has.
+void check_group(const std::string& group) {
+  const std::vector<std::string> groups = {"qk", "v", "o", "gate", "up", "down", "qkv"};
+  if (contains(groups, group)) return;
+  const std::string near = nearest_name(group, groups);
+  throw ValueError(fmt::format("dense: expected none or groups of {}; got '{}'{}",
+                               fmt::join(groups, ", "), group,
+                               near.empty() ? "" : "; did you mean '" + near + "'?"));
+}
+
 /// A dense layer's weights, and its pairs.
 struct Choice {
   Linear<T>* layer;
@@ -86,7 +97,9 @@ class Compressor {
     report_.parameters_before = count(*model_);
     report_.remarks = data.remarks;
     for (const std::string& group : o.dense) {
-      if (std::none_of(layers_.begin(), layers_.end(),
+      check_group(group);
+      if (o.dense != CompressOptions().dense &&
+          std::none_of(layers_.begin(), layers_.end(),
                        [&](const auto& l) { return l.group == group; })) {
         report_.remarks.push_back(fmt::format("the model has no group '{}' to leave dense", group));
       }

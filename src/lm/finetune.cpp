@@ -71,8 +71,8 @@ std::vector<std::string> extras_of(const Model<T>& model, const LoadReport& repo
 }  // namespace
 
 void check(const FinetuneOptions& o) {
-  const auto need = [](bool ok, const std::string& what) {
-    if (!ok) throw ValueError("finetune: expected " + what);
+  const auto need = [](const char* option, auto got, bool ok, const char* what) {
+    if (!ok) throw ValueError(fmt::format("{}: expected {}; got {}", option, what, got));
   };
   if (has_adapters(o)) {
     std::vector<std::string> names = adapter_methods();
@@ -87,13 +87,16 @@ void check(const FinetuneOptions& o) {
     throw ValueError(fmt::format("method {} has no adapters, and so no option '{}'", o.method,
                                  o.adapter.values.begin()->first));
   }
-  need(o.samples >= 0 && o.samples <= 100000000,
-       fmt::format("samples of 0 (all) or more, at most 100 million; got {}", o.samples));
-  need(o.steps >= 1 && o.batch >= 1 && o.eval_every >= 0, "steps and batch of 1 or more");
-  need(o.learning_rate > 0, fmt::format("a learning rate above 0; got {}", o.learning_rate));
-  need(o.decay_ratio >= 0 && o.decay_ratio <= 1, "a decay ratio in [0, 1]");
-  need(o.warmup >= 0 && o.warmup <= o.steps, "a warm-up of 0 steps or more, at most all");
-  need(o.weight_decay >= 0 && o.adam_eps > 0, "weight decay of 0 or more and an eps above 0");
+  need("samples", o.samples, o.samples >= 0 && o.samples <= 100000000,
+       "0 (all) or more, at most 100 million");
+  need("steps", o.steps, o.steps >= 1, "1 or more");
+  need("batch", o.batch, o.batch >= 1, "1 or more");
+  need("eval-every", o.eval_every, o.eval_every >= 0, "0 (at the end) or more steps");
+  need("lr", o.learning_rate, o.learning_rate > 0, "a learning rate above 0");
+  need("decay-ratio", o.decay_ratio, o.decay_ratio >= 0 && o.decay_ratio <= 1, "a ratio in [0, 1]");
+  need("warmup", o.warmup, o.warmup >= 0 && o.warmup <= o.steps, "0 steps or more, at most all");
+  need("weight-decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
+  need("adam-eps", o.adam_eps, o.adam_eps > 0, "a number above 0");
 }
 
 bool has_adapters(const FinetuneOptions& o) { return o.method != "full" && o.method != "head"; }
@@ -145,6 +148,10 @@ AdapterOptions adapter_options(const FinetuneOptions& o) {
 }
 
 EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length) {
+  if (base.config().type == "vit") {
+    throw InputError(fmt::format("'{}': expected a model of texts for this task; got one of images",
+                                 base.name()));
+  }
   const index_t longest = base.config().max_position_embeddings;
   if (max_length > longest) {
     throw ValueError(

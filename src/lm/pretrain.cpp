@@ -4,6 +4,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/experiment.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/optim.hpp>
 #include <parsimony/pretrain.hpp>
 
@@ -109,7 +110,13 @@ class PretrainJob : public Experiment {
 
   void run(Run& run) const override {
     const Rng rng = run.rng();
-    const auto model = make_pretrain_model(o_, vocabulary_, rng.split("model"));
+    LoadReport report;
+    const auto model = make_pretrain_model(o_, vocabulary_, rng.split("model"), report);
+    const auto told = [&](const char* what, const std::vector<std::string>& names) {
+      if (!names.empty()) run.say(fmt::format("{}: {}", what, fmt::join(names, ", ")));
+    };
+    told("fresh, because it is not in the model", report.fresh);
+    told("left out, because language modelling has no use for it", report.ignored);
     const NamedParameters<T> parameters = model->parameters();
     index_t count = 0;
     for (const auto& [name, var] : parameters) count += var.value().size();
@@ -263,11 +270,26 @@ void check(const PretrainOptions& o) {
   float_format(o.format);
 }
 
+/// A vocabulary is learned before the text is packed. @throws InputError on a pipe.
+void check_read_twice(const std::vector<std::string>& corpus) {
+  for (const std::string& file : corpus) {
+    check_exists(file == "-" ? "/dev/stdin" : file, "a file");
+    if (file == "-" || !fs::is_regular_file(fs::canonical(file))) {
+      throw InputError(
+          fmt::format("'{}': expected a file, which is read twice, for the vocabulary and for the "
+                      "text; got what can be read once: save it, or name a vocabulary with --vocab",
+                      input_name(file)));
+    }
+  }
+}
+
 }  // namespace
 
 PretrainResult pretrain(const PretrainOptions& given) {
   check(given);
   const PretrainOptions options = resolved(given);
+  check_output_folder(options.out, {options.model});
+  if (options.vocab.empty()) check_read_twice(options.corpus);
   const Vocabulary vocabulary(options);
   const PackedCorpus corpus = vocabulary.pack(options.corpus, options.length);
   if (corpus.size() < 2) {

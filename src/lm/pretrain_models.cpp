@@ -189,13 +189,15 @@ PretrainOptions resolved(PretrainOptions o) {
 }
 
 std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& o,
-                                                   const Vocabulary& vocabulary, const Rng& rng) {
+                                                   const Vocabulary& vocabulary, const Rng& rng,
+                                                   LoadReport& report) {
   if (!o.model.empty()) {
     if (o.arch != "bert") {
-      return std::make_unique<CausalModel>(load_decoder<T>(o.model, DecoderHead::language, rng));
+      return std::make_unique<CausalModel>(
+          load_decoder<T>(o.model, DecoderHead::language, rng, 0, &report));
     }
-    return std::make_unique<MaskedModel>(load_bert<T>(o.model, BertHead::masked_lm, rng),
-                                         vocabulary.words(), o.masked);
+    return std::make_unique<MaskedModel>(
+        load_bert<T>(o.model, BertHead::masked_lm, rng, 0, &report), vocabulary.words(), o.masked);
   }
   if (o.arch == "bert") {
     BertConfig config = BertConfig::sized(o.size, vocabulary.tokenizer().size());

@@ -1,6 +1,7 @@
 // What pretraining trains: a family's model on its loss, with its vocabulary and its sequences.
 #pragma once
 
+#include <parsimony/model.hpp>
 #include <parsimony/module.hpp>
 #include <parsimony/pretrain.hpp>
 
@@ -50,6 +51,7 @@ class Vocabulary {
 /// too few positions.
 PretrainOptions resolved(PretrainOptions options);
 std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& options,
-                                                   const Vocabulary& vocabulary, const Rng& rng);
+                                                   const Vocabulary& vocabulary, const Rng& rng,
+                                                   LoadReport& report);
 
 }  // namespace parsimony

@@ -1,4 +1,5 @@
 // Ctrl-C and SIGTERM: the first asks the running stage to save and stop, the second kills at once.
+// SIGUSR1 only asks, however often: what a command sends to the runs that it started.
 #include "run/interrupt.hpp"
 
 #include <parsimony/run.hpp>
@@ -14,7 +15,7 @@ std::atomic<bool> requested{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch such");
 
 extern "C" void parsimony_on_signal(int number) {
-  if (requested.exchange(true)) {
+  if (requested.exchange(true) && number != SIGUSR1) {
     std::signal(number, SIG_DFL);
     std::raise(number);
   }
@@ -29,6 +30,7 @@ void install_interrupt_handler() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
 }
 
 bool interrupt_requested() { return requested.load(std::memory_order_relaxed); }

@@ -1,6 +1,7 @@
 // One experiment from its options to a complete run folder. Every file appears whole or not at all;
 // claims.json comes last and so marks a run as finished.
 #include <parsimony/error.hpp>
+#include <parsimony/input_files.hpp>
 #include <parsimony/version.hpp>
 
 #include <algorithm>
@@ -156,6 +157,12 @@ void Run::Impl::begin() {
   remove_leftovers(folder);
   std::error_code error;
   const std::string config_path = folder + "/config.json";
+  if (fs::exists(config_path, error) && !is_run_folder(folder)) {
+    throw InputError(fmt::format(
+        "'{}': expected a new folder or a run's; its config.json is neither made by a run "
+        "nor to be written over",
+        folder));
+  }
   if (!options.resume) {
     remove_earlier_run(folder);
   } else if (fs::exists(config_path, error)) {

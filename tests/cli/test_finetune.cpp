@@ -205,7 +205,7 @@ TEST_CASE("finetune: what it refuses, before anything is written") {
   refused({"evaluate", "--task", "synthetic", "--adapter", folder / "none"},
           "none': expected an adapter folder or a run folder; it does not exist");
   refused(with({"--method", "lroa"}), "did you mean 'lora'?");
-  refused(with({"--steps", "0"}), "steps and batch of 1 or more");
+  refused(with({"--steps", "0"}), "steps: expected 1 or more; got 0");
   refused(with({"--max-length", "1000"}), "expected at most 512, the model's position table");
   refused(with({"--goal", "class"}), "--goal: expected detect, classes or regression");
   refused(with({"--columns", "1,2,9"}), "9");
@@ -269,4 +269,36 @@ TEST_CASE("finetune: any Hugging Face BERT, with or without the prefix, in half 
             "--steps", "2", "--out", folder / "run"});
   CHECK_THAT(o.err, contains("fresh, because it is not in the model: pooler, classifier"));
   CHECK(predicted({"--adapter", folder / "run"}).size() == 6);
+}
+
+TEST_CASE("finetune, pretrain: what is read is not written over") {
+  const TempFolder folder;
+  const std::string corpus = language_fixture() / "corpus.txt";
+  const std::string run = folder / "run";
+  done({"pretrain", "--corpus", corpus, "--vocab-size", "120", "--length", "16", "--steps", "1",
+        "--batch", "4", "--quiet", "--out", run});
+  const std::string config = read_file(run + "/model/config.json");
+  const std::string weights = read_file(run + "/model/model.safetensors");
+  for (const std::string& out : {run, run + "/model"}) {
+    INFO(out);
+    refused({"finetune", "--model", run, "--task", "synthetic", "--out", out}, "is what is read");
+    refused({"pretrain", "--model", run, "--corpus", corpus, "--length", "16", "--out", out},
+            "is what is read");
+  }
+  // Nor is a model that is not.
+  refused({"finetune", "--task", "synthetic", "--steps", "1", "--out", run + "/model"},
+          "expected a new folder or a run's");
+  refused({"merge", "--adapter", run, "--out", folder / "x"}, run);
+  CHECK(read_file(run + "/model/config.json") == config);
+  CHECK(read_file(run + "/model/model.safetensors") == weights);
+
+  // An adapter that cannot be is refused before the last one is removed.
+  const auto finetune = quick_finetune(folder / "adapted", {"--steps", "1"});
+  done(finetune);
+  auto odd = finetune;
+  odd.insert(odd.end(), {"--form", "compressed", "--rank", "3"});
+  refused(odd, "needs an even one");
+  CHECK(fs::exists(folder / "adapted/adapter/adapter_config.json"));
+  refused({"merge", "--adapter", folder / "adapted", "--out", folder / "adapted"},
+          "is what is read");
 }

@@ -263,3 +263,16 @@ TEST_CASE("pretrain: a full file system stops the run, freed space lets it go on
     fs::remove_all(disk + "/" + arch);
   }
 }
+
+TEST_CASE("finetune: many runs stop and save when their starter alone is asked to") {
+  const TempFolder folder;
+  auto slow = quick_finetune(
+      folder / "many", {"--steps", "100000", "--seeds", "0-1", "--checkpoint-seconds", "1000"});
+  Process process("PARSIMONY_PROGRAM", slow);
+  for (int i = 0; i < 2000 && !fs::exists(folder / "many/seed0/config.json"); ++i) sleep_ms(5);
+  sleep_ms(300);
+  process.send(SIGTERM);
+  const Outcome stopped = process.finish();
+  CHECK(stopped.code == 130);
+  CHECK(fs::exists(folder / "many/seed0/checkpoint/finetune.safetensors"));
+}

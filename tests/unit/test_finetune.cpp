@@ -306,8 +306,8 @@ TEST_CASE("finetune: options that are refused", "[finetune]") {
   refused([](auto& o) { o.samples = -1; }, "samples");
   refused([](auto& o) { o.learning_rate = 0; }, "learning rate");
   refused([](auto& o) { o.learning_rate = std::nan(""); }, "learning rate");
-  refused([](auto& o) { o.decay_ratio = 1.5; }, "decay ratio");
-  refused([](auto& o) { o.warmup = 501; }, "warm-up");
+  refused([](auto& o) { o.decay_ratio = 1.5; }, "decay-ratio");
+  refused([](auto& o) { o.warmup = 501; }, "warmup");
   refused([](auto& o) { o.adam_eps = 0; }, "eps");
   refused([](auto& o) { o.adapter.set("rnak", index_t{4}); }, "rank");
 }

@@ -84,6 +84,23 @@ class CompressedDeepLora : public Adapter<T> {
   double gamma_;
 };
 
+/// Singular vectors that the compressed form takes from the gradient. Its options are checked here,
+/// before there is one.
+index_t probed(const Config& c) {
+  if (c.text("form") != "compressed") return 0;
+  const index_t rank = c.integer("rank", 1, 1 << 20);
+  if (rank % 2 != 0) {
+    throw ValueError(
+        fmt::format("rank: form compressed needs an even one, twice the gradient's; got {}", rank));
+  }
+  c.real("gamma", 0, 1e6);
+  c.integer("depth", 3, 1000);
+  if (!(c.real("eps") > 0)) {
+    throw ValueError(fmt::format("eps: expected a number above 0; got {}", c.real("eps")));
+  }
+  return rank / 2;
+}
+
 template <class T>
 std::unique_ptr<Adapter<T>> make(const AdapterSite<T>& site, const Config& c) {
   const std::string& form = c.text("form", {"narrow", "full", "compressed"});
@@ -97,10 +114,6 @@ std::unique_ptr<Adapter<T>> make(const AdapterSite<T>& site, const Config& c) {
   }
   const index_t rank = site.rank(c);
   if (form == "narrow") return std::make_unique<DeepLora<T>>(site, c, depth, eps, rank);
-  if (rank % 2 != 0) {
-    throw ValueError(
-        fmt::format("rank: form compressed needs an even one, twice the gradient's; got {}", rank));
-  }
   return std::make_unique<CompressedDeepLora<T>>(site, c, depth, eps);
 }
 
@@ -118,9 +131,7 @@ void register_deep_lora() {
         {"gamma", 1e-2, "form compressed: step of the outer factors over that of the inner ones"}},
        true,
        false,
-       [](const Config& c) {
-         return c.text("form") == "compressed" ? c.integer("rank") / 2 : index_t{0};
-       },
+       probed,
        {{"rank", "form", {"narrow", "compressed"}},
         {"wide", "form", {"full"}},
         {"gamma", "form", {"compressed"}}}},
