@@ -53,7 +53,8 @@ TEST_CASE("cli: finetune refuses what a method cannot do, by name") {
                 "lora-xs: there is no option 'bases'; it belongs to nola");
   check_refused({"--rank", ""}, "--rank: expected N; got ''");
   check_refused({"--checkpoint-seconds", "-1"}, "--checkpoint-seconds: expected at least 0");
-  check_refused({"--samples", "999999999999"}, "samples: expected 0 (all) or more, at most 100 million");
+  check_refused({"--samples", "999999999999"},
+                "samples: expected 0 (all) or more, at most 100 million");
   check_refused({"--method", "full", "--rank", "4"}, "method full has no adapters");
   check_refused({"--method", "nola", "--bases", "many"}, "bases: expected an integer; got 'many'");
   check_refused({"--method", "olora", "--rank", "500"}, "rank: expected 1..128; got 500");
