@@ -54,7 +54,8 @@ std::string find_data_file(const std::string& folder, const std::string& relativ
 std::string data_file(const std::string& folder, const std::string& relative,
                       const std::string& where_to_get_it);
 
-/// Creates a folder and its parents; fine if it exists. @throws IoError.
+/// Creates a folder and its parents; fine if it exists. @throws InputError if a file is in the way,
+/// IoError.
 void make_folders(const std::string& path);
 
 /// Holds `path` locked for this process until it goes out of scope; the file contains the process

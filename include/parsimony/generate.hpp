@@ -66,7 +66,7 @@ struct Generated {
 };
 
 /// Continues a prompt of at least one id. With the likeliest token each time, the cache changes
-/// nothing: the same ids and, on CPUs with AVX-512, the same bits of every score.
+/// nothing: the same ids and, on CPUs with AVX-512 or AVX2, the same bits of every score.
 /// @throws ValueError on options outside their ranges, an empty prompt, or a prompt (with
 /// max_tokens, where given) that does not fit the context window; NumericalError on scores that are
 /// not finite.

@@ -25,6 +25,10 @@ void check_exists(const std::string& path, const std::string& expected = "a file
 /// Whether a folder is a run's: its config.json names an experiment and is no model's.
 bool is_run_folder(const std::string& folder);
 
+/// Where the model of a folder is: `given`, or the model/ in it if that is a run's. What is no run
+/// is given back as it is, whether it is there or not. @throws InputError on a run without a model.
+std::string model_folder(const std::string& given);
+
 /// Keeps what is read from being written over. @throws InputError if `out` is a file; ValueError if
 /// it, or the model/ or adapter/ in it, is one of the folders `read` ("" for none).
 void check_output_folder(const std::string& out, const std::vector<std::string>& read);

@@ -9,6 +9,7 @@
 #include <parsimony/tokenizer.hpp>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,24 +70,26 @@ struct PretrainOptions {
   std::string out;    // a run folder; the model goes to OUT/model
   std::string vocab;  // model folder or WordPiece file; "": learned from the corpus: WordPiece for
                       // a BERT, byte-level BPE for the others
-  index_t vocab_size = 0;  // 0: 8192
-  bool cased = false;      // WordPiece's
+  std::optional<index_t> vocab_size;  // 8192
+  bool cased = false;                 // WordPiece's
   index_t steps = 20000;
   index_t batch = 64;
   index_t length = 128;
   /// For `short_share` of the steps every sequence is cut into pieces of so many tokens that do not
   /// attend to each other; then they are whole. A BERT learns to use a word's neighbours several
-  /// times sooner among few places than among many. 0: never; -1: 32 for a fresh BERT with a length
-  /// that is a larger multiple of it, else never.
-  index_t short_length = -1;
+  /// times sooner among few places than among many. 0: never. Left out: 32 for a fresh BERT with a
+  /// length that is a larger multiple of it, else never.
+  std::optional<index_t> short_length;
   double short_share = 0.5;
   double learning_rate = 1e-3;
   double warmup = 0.05;  // share of the steps
   double weight_decay = 0.01;
-  double clip = 1.0;     // largest norm of the gradient; 0: none
-  double dropout = 0.1;  // while pretraining; the saved config keeps its own
-  double masked = 0.15;
-  double held_out = 0.02;  // share of the sequences; the same ones for every seed
+  double clip = 1.0;  // largest norm of the gradient; 0: none
+  /// While pretraining; the saved config keeps its own. Left out: 0.1, and 0 for a LLaMA, which has
+  /// none.
+  std::optional<double> dropout;
+  std::optional<double> masked;  // a BERT's: 0.15
+  double held_out = 0.02;        // share of the sequences; the same ones for every seed
   index_t eval_every = 500;
   std::string format = "f32";  // of the saved weights: f32, f16, bf16
   std::uint64_t seed = 0;

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <clocale>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -60,6 +61,10 @@ void store(const Option& option, const std::string& text) {
     **large = parse_number<index_t>(name, "a whole number", text);
   } else if (const auto* natural = std::get_if<std::uint64_t*>(&target)) {
     **natural = parse_number<std::uint64_t>(name, "a whole number from 0", text);
+  } else if (const auto* maybe_large = std::get_if<std::optional<index_t>*>(&target)) {
+    **maybe_large = parse_number<index_t>(name, "a whole number", text);
+  } else if (const auto* maybe_real = std::get_if<std::optional<double>*>(&target)) {
+    **maybe_real = parse_number<double>(name, "a number", text);
   } else {
     *std::get<double*>(target) = parse_number<double>(name, "a number", text);
   }
@@ -209,6 +214,8 @@ int run(int argc, const char* const* argv) {
 
 int main(int argc, const char* const* argv) {
   std::setlocale(LC_ALL, "C");  // numbers have a point, whatever the environment says
+  // A file at the limit of its size (ulimit -f) is a write that fails, and says so.
+  std::signal(SIGXFSZ, SIG_IGN);
   int code = failed;
   try {
     remember_arguments(argc, argv);

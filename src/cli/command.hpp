@@ -24,6 +24,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -31,9 +32,11 @@
 namespace parsimony::cli {
 
 /// Where the text of an option goes. Numbers are parsed alike in every locale; a flag (bool) takes
-/// no value; a list takes one value or more, and may be given again.
-using Target = std::variant<bool*, std::string*, std::vector<std::string>*, int*, index_t*,
-                            std::uint64_t*, double*>;
+/// no value; a list takes one value or more, and may be given again. An optional stays empty where
+/// the option is left out, so that every value that is given can be checked.
+using Target =
+    std::variant<bool*, std::string*, std::vector<std::string>*, int*, index_t*, std::uint64_t*,
+                 double*, std::optional<index_t>*, std::optional<double>*>;
 
 struct Option {
   std::string name;   // "--seed"; without dashes ("NAME") it is positional

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@ struct Settings {
   CompressionSource source;
   TaskSettings task;
   std::string out, dense = "v";
-  index_t sequences = 0;
+  std::optional<index_t> sequences;
   std::uint64_t seed = 0;
   bool resume = false, json = false, quiet = false;
   double checkpoint_seconds = 20;
@@ -281,10 +282,10 @@ int run(Settings& s) {
     s.source.adapter = adapter.folder;
   }
   s.out = output_folder(s);
-  if (s.sequences < 0) {
-    throw ValueError(fmt::format("--sequences: expected 1 or more; got {}", s.sequences));
+  s.source.sequences = s.sequences.value_or(trains ? 1 << 20 : 256);
+  if (s.source.sequences < 1) {
+    throw ValueError(fmt::format("--sequences: expected 1 or more; got {}", s.source.sequences));
   }
-  s.source.sequences = s.sequences > 0 ? s.sequences : (trains ? 1 << 20 : 256);
   if (s.source.windows < 1) {
     throw ValueError(fmt::format("--windows: expected 1 or more; got {}", s.source.windows));
   }

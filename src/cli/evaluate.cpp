@@ -35,9 +35,9 @@ struct Wanted {
   std::optional<TextSplits> texts;
   std::optional<ImageSplits> images;
   explicit Wanted(const TaskSettings& s) {
+    if (!s.task.empty()) check_no_tables(s);
     if (is_image_task(s)) {
-      check_data_folder(s.data);
-      images = load_image_task(s.task, s.data);
+      images = load_images(s);
     } else if (s.dev.empty()) {
       texts = load_splits(s);
     }
@@ -59,6 +59,10 @@ void check_outputs(const TextTask& has, const TextTask& wanted) {
 std::vector<TextExample> examples_of(const EvaluateSettings& s, const Wanted& wanted,
                                      TextTask& task) {
   if (!wanted.texts) {
+    if (s.split != "dev") {
+      throw ValueError(fmt::format(
+          "--split: expected none beside --dev, which names the file; got '{}'", s.split));
+    }
     UserTaskOptions options;
     for (std::size_t at = 0; at <= s.task.columns.size() && !s.task.columns.empty();) {
       const std::size_t comma = std::min(s.task.columns.find(',', at), s.task.columns.size());

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -45,6 +46,12 @@ LanguageModel load(const ModelSettings& s) {
         fmt::format("--model: expected a GPT-2 or LLaMA; '{}' was trained on {}", adapter.folder,
                     adapter.base.empty() ? "a model that it does not name" : "the shipped BERT"));
   }
+  if (model.compare(0, 8, "scratch:") == 0) {
+    throw InputError(fmt::format(
+        "'{}': expected an adapter of a language model; it was trained on fresh weights, "
+        "{}, which foretell no text",
+        adapter.folder, model));
+  }
   return load_language_model(model, adapter.folder, s.tokenizer);
 }
 
@@ -52,7 +59,7 @@ struct GenerateSettings {
   ModelSettings model;
   GenerateOptions options;
   std::string prompt, input;
-  index_t max_tokens = -1;
+  std::optional<index_t> max_tokens;
   bool greedy = false, no_cache = false, json = false, quiet = false;
   int threads = threads_unset;
 };
@@ -63,10 +70,10 @@ int run_generate(GenerateSettings& s) {
   if (!s.prompt.empty() && !s.input.empty()) {
     throw ValueError("generate: expected --prompt or --input; got both");
   }
-  if (s.max_tokens == 0 || s.max_tokens < -1) {
-    throw ValueError(fmt::format("--max-tokens: expected 1 or more; got {}", s.max_tokens));
+  if (s.max_tokens && *s.max_tokens < 1) {
+    throw ValueError(fmt::format("--max-tokens: expected 1 or more; got {}", *s.max_tokens));
   }
-  if (s.max_tokens > 0) o.max_tokens = s.max_tokens;
+  o.max_tokens = s.max_tokens.value_or(0);
   const bool draws = o.temperature != 0 || o.top_k != 0 || o.top_p != 1;
   if (s.greedy && draws) {
     throw ValueError("generate: expected --greedy or a draw (--temperature, --top-k, --top-p)");

@@ -98,11 +98,12 @@ Encoding encode_line(const Tokenizer& tokenizer, std::string_view line, index_t 
 
 /// A folder with vocab.txt, or such a file, is a BERT's; other folders say what they are.
 std::unique_ptr<Tokenizer> tokenizer_of(const TokenizeSettings& s) {
+  const std::string model = model_folder(s.model);
   std::error_code error;
-  if (fs::is_directory(s.model, error) && !fs::exists(fs::path(s.model) / "vocab.txt", error)) {
-    return load_tokenizer(s.model);
+  if (fs::is_directory(model, error) && !fs::exists(fs::path(model) / "vocab.txt", error)) {
+    return load_tokenizer(model);
   }
-  return std::make_unique<WordPieceTokenizer>(WordPieceTokenizer::load(s.model, options_of(s)));
+  return std::make_unique<WordPieceTokenizer>(WordPieceTokenizer::load(model, options_of(s)));
 }
 
 int tokenize(const TokenizeSettings& s) {
@@ -198,7 +199,7 @@ Command tokenize_command() {
                 "parsimony tokenize --train a.txt b.txt --vocab-size 8192 --out my-model"};
   VocabularyOptions& v = s->vocabulary;
   c.options = {
-      {"--model", "DIR", "model folder, or vocab.txt", &s->model},
+      {"--model", "DIR", "model folder, a run with one, or vocab.txt", &s->model},
       {"--input", "FILE", "text, or - for stdin (-)", &s->input},
       {"--output", "FILE", "where the ids go, or - for stdout (-)", &s->output},
       {"--tokens", "", "write tokens in place of ids", &s->tokens},

@@ -216,6 +216,10 @@ void make_folders(const std::string& path) {
   if (!error && !std::filesystem::is_directory(path, error) && !error) {
     error = std::make_error_code(std::errc::not_a_directory);
   }
+  if (error == std::errc::not_a_directory) {
+    throw InputError(
+        fmt::format("'{}': expected a folder to write to; a file is in the way", path));
+  }
   if (error) {
     throw IoError(fmt::format("write: cannot create the folder '{}': {}", path, error.message()));
   }

@@ -84,6 +84,18 @@ bool is_run_folder(const std::string& folder) {
   return json.is_object() && json.contains("experiment");
 }
 
+std::string model_folder(const std::string& given) {
+  const fs::path folder(given);
+  std::error_code error;
+  if (fs::exists(folder / "model.safetensors", error)) return given;
+  if (fs::exists(folder / "model" / "model.safetensors", error)) return (folder / "model").string();
+  if (!is_run_folder(given)) return given;
+  const bool adapter = fs::exists(folder / "adapter" / "adapter_config.json", error);
+  throw InputError(fmt::format("'{}': expected a model folder; got a run without model/: {}", given,
+                               adapter ? "its adapter is named with --adapter"
+                                       : "one that is not done goes on with --resume"));
+}
+
 void check_output_folder(const std::string& out, const std::vector<std::string>& read) {
   std::error_code error;
   if (fs::exists(out, error)) check_folder(out);

@@ -28,7 +28,7 @@ struct AttentionShape {
 
 /// out = dropout(softmax(q kᵀ / √width)) v for each head. Rows past the last unmasked key of their
 /// sequence (padding) are 0, as are rows that see no key. A causal row has the same bits whatever
-/// comes after it, and however many rows are asked for, where products have (gemm_avx512.hpp).
+/// comes after it, and however many rows are asked for, where products have (gemm_tiles.hpp).
 /// `probabilities` (batch, heads, queries, length) keeps what backward needs: the softmax, negative
 /// (or -0) where an entry was dropped; a sequence uses the beginning of its block, row by row.
 template <class T>

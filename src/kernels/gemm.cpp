@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/gemm_avx512.hpp"
+#include "kernels/gemm_tiles.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/transpose.hpp"
 
@@ -38,58 +38,75 @@ constexpr std::int64_t pack_threshold = 192 * 192 * 192;
 /// A product below this m n k is not worth waking a thread: 160³ takes about 0.1 ms on one core.
 constexpr std::int64_t gemm_threshold = 160 * 160 * 160;
 
-int threads_for(std::int64_t m, std::int64_t n, std::int64_t k) {
-  const bool alone = omp_in_parallel() != 0 || m * n * k < gemm_threshold || std::max(m, n) < 32;
-  return alone ? 1 : num_threads();
+bool is_small(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return m * n * k < gemm_threshold || std::max(m, n) < 32;
 }
 
-// Our own kernels where the build has them; they choose how to share the work. For the rest,
-// OpenBLAS would thread products from 64³ on, where its barrier costs more than it saves, so the
-// choice is ours: one thread, or the longer side of c in one block a thread.
+int threads_for(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return omp_in_parallel() != 0 || is_small(m, n, k) ? 1 : num_threads();
+}
+
+/// What a thread takes at a time of a side of c: of the side's length alone, so that an entry is
+/// summed in the same order for any number of threads. OpenBLAS's order depends on where in its
+/// blocks an entry falls.
+std::int64_t chunk_of(std::int64_t side) {
+  constexpr std::int64_t most = 16, tile = 48;  // chunks; a multiple of its register tiles
+  return std::max<std::int64_t>(4 * tile, (side + most * tile - 1) / (most * tile) * tile);
+}
+
+/// The longer side of c chunk by chunk on up to `threads` threads, for OpenBLAS's own would thread
+/// products from 64³ on, where its barrier costs more than it saves.
 template <class T>
-void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha,
-              const T* a, std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c,
-              std::int64_t ldc) {
-  const int threads = threads_for(m, n, k);
-  const Product<T> product{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
-  if (gemm_avx512(product, threads)) return;
-  if (trans_b && m >= 8 && n >= 8 && k >= 8 && m * n * k < pack_threshold) {
-    thread_local std::vector<T> packed;
-    packed.resize(static_cast<std::size_t>(n * k));
-    transpose(n, k, b, ldb, packed.data());
-    threaded(trans_a, false, m, n, k, alpha, a, lda, packed.data(), n, beta, c, ldc);
-    return;
-  }
-  if (omp_in_parallel() != 0) {
-    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    return;
-  }
-  if (threads == 1) {
+void by_blas(const Product<T>& s, int threads) {
+  if (is_small(s.m, s.n, s.k)) {
     const BlasThreads one(1);
-    call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    call(s.trans_a, s.trans_b, s.m, s.n, s.k, s.alpha, s.a, s.lda, s.b, s.ldb, s.beta, s.c, s.ldc);
     return;
   }
-  const bool by_rows = m >= n;
-  const std::int64_t side = by_rows ? m : n;
-  // Whole register tiles for every thread but the last, so that an entry is summed in the same
-  // order for any number of threads: OpenBLAS's kernels walk our rows by 12 (Haswell, Zen) or 2, 4
-  // or 8, our columns by 8, 16 or 48.
-  const std::int64_t tile = by_rows ? 24 : 48;
-  const std::int64_t tiles = (side + tile - 1) / tile;
-#pragma omp parallel num_threads(static_cast <int>(std::min <std::int64_t>(threads, tiles)))
-  {
-    const std::int64_t t = omp_get_thread_num();
-    const std::int64_t count = omp_get_num_threads();
-    const std::int64_t first = std::min(side, tiles * t / count * tile);
-    const std::int64_t last = std::min(side, tiles * (t + 1) / count * tile);
-    if (first < last && by_rows) {
-      call(trans_a, trans_b, last - first, n, k, alpha, a + first * (trans_a ? 1 : lda), lda, b,
-           ldb, beta, c + first * ldc, ldc);
-    } else if (first < last) {
-      call(trans_a, trans_b, m, last - first, k, alpha, a, lda, b + first * (trans_b ? ldb : 1),
-           ldb, beta, c + first, ldc);
+  const bool by_rows = s.m >= s.n;
+  const std::int64_t side = by_rows ? s.m : s.n;
+  const std::int64_t chunk = chunk_of(side);
+  const std::int64_t chunks = (side + chunk - 1) / chunk;
+  const auto one = [&](std::int64_t i) {
+    const std::int64_t first = i * chunk;
+    const std::int64_t size = std::min(chunk, side - first);
+    if (by_rows) {
+      call(s.trans_a, s.trans_b, size, s.n, s.k, s.alpha, s.a + first * (s.trans_a ? 1 : s.lda),
+           s.lda, s.b, s.ldb, s.beta, s.c + first * s.ldc, s.ldc);
+    } else {
+      call(s.trans_a, s.trans_b, s.m, size, s.k, s.alpha, s.a, s.lda,
+           s.b + first * (s.trans_b ? s.ldb : 1), s.ldb, s.beta, s.c + first, s.ldc);
     }
+  };
+  if (threads == 1) {
+    const BlasThreads single(1);
+    for (std::int64_t i = 0; i < chunks; ++i) one(i);
+    return;
   }
+  // Inside a parallel region OpenBLAS's OpenMP build runs each product on the calling thread.
+#pragma omp parallel for schedule(static) \
+    num_threads(static_cast <int>(std::min <std::int64_t>(threads, chunks)))
+  for (std::int64_t i = 0; i < chunks; ++i) one(i);
+}
+
+/// Our own kernels where the build has them; they choose how to share the work. OpenBLAS for the
+/// rest.
+template <class T>
+void threaded(const Product<T>& s) {
+  const int threads = threads_for(s.m, s.n, s.k);
+  if (gemm_tiles(s, threads)) return;
+  if (s.trans_b && s.m >= 8 && s.n >= 8 && s.k >= 8 && s.m * s.n * s.k < pack_threshold) {
+    thread_local std::vector<T> packed;
+    packed.resize(static_cast<std::size_t>(s.n * s.k));
+    transpose(s.n, s.k, s.b, s.ldb, packed.data());
+    Product<T> plain = s;
+    plain.trans_b = false;
+    plain.b = packed.data();
+    plain.ldb = s.n;
+    by_blas(plain, threads);
+    return;
+  }
+  by_blas(s, threads);
 }
 
 }  // namespace
@@ -97,13 +114,13 @@ void threaded(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::i
 void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
           const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
           std::int64_t ldc) {
-  threaded(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  threaded(Product<float>{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
 }
 
 void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha,
           const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta,
           double* c, std::int64_t ldc) {
-  threaded(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  threaded(Product<double>{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
 }
 
 template <class T>
@@ -111,7 +128,7 @@ void affine(std::int64_t rows, std::int64_t out, std::int64_t in, const T* x, co
             const T* bias, T* y) {
   Product<T> product{false, true, rows, out, in, T(1), x, in, w, in, T(0), y, out};
   product.bias = bias;
-  if (gemm_avx512(product, threads_for(rows, out, in))) return;
+  if (gemm_tiles(product, threads_for(rows, out, in))) return;
   if (bias != nullptr) {
     parallel_for(rows, out, [=](std::int64_t first, std::int64_t last) {
       for (std::int64_t r = first; r < last; ++r) std::copy(bias, bias + out, y + r * out);

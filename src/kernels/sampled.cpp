@@ -8,6 +8,7 @@
 
 #include <omp.h>
 
+#include "kernels/lanes.hpp"
 #include "kernels/parallel.hpp"
 
 namespace parsimony::kernels {
@@ -37,16 +38,16 @@ void parallel_rows(std::int64_t rows, const std::int32_t* offsets, std::int64_t 
   }
 }
 
-/// N numbers in one vector register (or several, where the CPU's are narrower).
+/// N numbers in one vector register. Of the CPU's width at most: GCC keeps wider ones in memory.
 template <class T, int N>
 struct Vector {
   typedef T type __attribute__((vector_size(sizeof(T) * N)));
 };
 template <class T, int N>
-using Lanes = typename Vector<T, N>::type;
+using Pack = typename Vector<T, N>::type;
 
 template <class V, class T>
-inline V load(const T* p) {
+inline V load_pack(const T* p) {
   V v;
   std::memcpy(&v, p, sizeof v);
   return v;
@@ -54,29 +55,29 @@ inline V load(const T* p) {
 
 /// Lower and upper half of a vector added: by shuffles, because a copy through memory would stall.
 template <class T, int N, int... I>
-inline Lanes<T, N / 2> add_halves(Lanes<T, N> v, std::integer_sequence<int, I...>) {
+inline Pack<T, N / 2> add_halves(Pack<T, N> v, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(v, v, I...) + __builtin_shufflevector(v, v, (I + N / 2)...);
 }
 
 template <class T>
-constexpr int widest = 64 / sizeof(T);  // lanes in a cache line
+constexpr int widest = lane_bytes / static_cast<int>(sizeof(T));
 
 /// Sum of the N lanes of `sum` and of a[j] b[j] over the last K mod N positions: while the sum is
 /// folded in half, pieces of the matching size join it, so that widths like 10 and 20 need no
 /// scalar loop.
 template <class T, int K, int N>
-inline T fold(Lanes<T, N> sum, const T* a, const T* b) {
+inline T fold(Pack<T, N> sum, const T* a, const T* b) {
   if constexpr (N == 2) {
     T total = sum[0] + sum[1];
     if constexpr (K % 2 == 1) total += a[K - 1] * b[K - 1];
     return total;
   } else {
     constexpr int half = N / 2;
-    using Half = Lanes<T, half>;
+    using Half = Pack<T, half>;
     Half both = add_halves<T, N>(sum, std::make_integer_sequence<int, half>());
     if constexpr (K % N >= half) {
       constexpr int at = K / N * N;
-      both += load<Half>(a + at) * load<Half>(b + at);
+      both += load_pack<Half>(a + at) * load_pack<Half>(b + at);
     }
     return fold<T, K, half>(both, a, b);
   }
@@ -85,9 +86,9 @@ inline T fold(Lanes<T, N> sum, const T* a, const T* b) {
 template <class T, int K>
 inline T dot(const T* a, const T* b) {
   constexpr int n = widest<T>;
-  using Wide = Lanes<T, n>;
+  using Wide = Pack<T, n>;
   Wide sum{};
-  for (int j = 0; j + n <= K; j += n) sum += load<Wide>(a + j) * load<Wide>(b + j);
+  for (int j = 0; j + n <= K; j += n) sum += load_pack<Wide>(a + j) * load_pack<Wide>(b + j);
   return fold<T, K, n>(sum, a, b);
 }
 
@@ -95,19 +96,19 @@ inline T dot(const T* a, const T* b) {
 template <class T, int K, int N = widest<T>>
 struct Sums {
   static constexpr int count = K / N;
-  std::array<Lanes<T, N>, count> whole{};
+  std::array<Pack<T, N>, count> whole{};
   Sums<T, K % N, N / 2> rest;
 
   inline void add(T value, const T* x) {
     for (int i = 0; i < count; ++i) {
-      whole[static_cast<std::size_t>(i)] += value * load<Lanes<T, N>>(x + i * N);
+      whole[static_cast<std::size_t>(i)] += value * load_pack<Pack<T, N>>(x + i * N);
     }
     rest.add(value, x + count * N);
   }
   inline void store(T* out, const Sums& other) const {
     for (int i = 0; i < count; ++i) {
       const auto at = static_cast<std::size_t>(i);
-      const Lanes<T, N> total = whole[at] + other.whole[at];
+      const Pack<T, N> total = whole[at] + other.whole[at];
       std::memcpy(out + i * N, &total, sizeof total);
     }
     rest.store(out + count * N, other.rest);
@@ -214,16 +215,16 @@ void sparse_any(std::int64_t first, std::int64_t last, const SparseArguments<T>&
 template <class T, int K, int N = widest<T>>
 struct Row {
   static constexpr int count = K / N;
-  std::array<Lanes<T, N>, count> whole;
+  std::array<Pack<T, N>, count> whole;
   Row<T, K % N, N / 2> rest;
 
   explicit Row(const T* p) : rest(p + count * N) {
     for (int i = 0; i < count; ++i) {
-      whole[static_cast<std::size_t>(i)] = load<Lanes<T, N>>(p + i * N);
+      whole[static_cast<std::size_t>(i)] = load_pack<Pack<T, N>>(p + i * N);
     }
   }
   /// The lanes of `sum` and the products of all pieces, added up.
-  static inline T dot(const Row& a, const Row& b, Lanes<T, N> sum) {
+  static inline T dot(const Row& a, const Row& b, Pack<T, N> sum) {
     for (std::size_t i = 0; i < count; ++i) sum += a.whole[i] * b.whole[i];
     if constexpr (N == 2) {
       return Row<T, K % N, 1>::dot(a.rest, b.rest, sum[0] + sum[1]);
@@ -268,6 +269,7 @@ struct ResidualArguments {
 template <class T, int K>
 void residual_fixed(std::int64_t first, std::int64_t last, const ResidualArguments<T>& s) {
   constexpr std::int32_t ahead = 8;  // entries whose rows are fetched in advance
+  constexpr int line = 64 / static_cast<int>(sizeof(T));
   const std::int32_t end = s.offsets[last];
   for (std::int64_t i = first; i < last; ++i) {
     const Row<T, K> row(s.a + i * K);
@@ -276,10 +278,10 @@ void residual_fixed(std::int64_t first, std::int64_t last, const ResidualArgumen
     for (std::int32_t e = s.offsets[i]; e < s.offsets[i + 1]; ++e) {
       if (e + ahead < end) {
         const T* next = s.b + static_cast<std::int64_t>(s.columns[e + ahead]) * K;
-        for (int j = 0; j < K; j += widest<T>) __builtin_prefetch(next + j);
+        for (int j = 0; j < K; j += line) __builtin_prefetch(next + j);
       }
       const Row<T, K> other(s.b + static_cast<std::int64_t>(s.columns[e]) * K);
-      const T r = Row<T, K>::dot(row, other, Lanes<T, widest<T>>{}) - s.target[e];
+      const T r = Row<T, K>::dot(row, other, Pack<T, widest<T>>{}) - s.target[e];
       s.r[e] = r;
       squares += static_cast<double>(r) * static_cast<double>(r);
       other.add_to(sums, r);

@@ -29,16 +29,6 @@ constexpr const char* scratch = "scratch:";
 
 bool is_scratch(const std::string& model) { return model.compare(0, 8, scratch) == 0; }
 
-/// A pretraining run keeps its model in model/.
-std::string model_folder(const std::string& given) {
-  const fs::path inner = fs::path(given) / "model";
-  if (!fs::exists(fs::path(given) / "model.safetensors") &&
-      fs::exists(inner / "model.safetensors")) {
-    return inner.string();
-  }
-  return given;
-}
-
 /// A file of llama2.c's, or a folder that holds one and no config.json.
 bool is_llama2c(const std::string& model) {
   if (fs::is_directory(model)) {

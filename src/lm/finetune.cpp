@@ -82,7 +82,10 @@ void check(const FinetuneOptions& o) {
       throw ValueError(fmt::format("method: expected one of {}; got '{}'{}", fmt::join(names, ", "),
                                    o.method, near.empty() ? "" : "; did you mean '" + near + "'?"));
     }
-    adapter_config(adapter_options(o));
+    const Config options = adapter_config(adapter_options(o));
+    if (options.has("alpha")) {
+      need("alpha", options.real("alpha"), options.real("alpha") > 0, "a scaling above 0");
+    }
   } else if (!o.adapter.values.empty()) {
     throw ValueError(fmt::format("method {} has no adapters, and so no option '{}'", o.method,
                                  o.adapter.values.begin()->first));
@@ -153,7 +156,7 @@ EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t
                                  base.name()));
   }
   const index_t longest = base.config().max_position_embeddings;
-  if (max_length > longest) {
+  if (max_length < 0 || max_length > longest) {
     throw ValueError(
         fmt::format("max-length: expected at most {}, the model's position table; got {}", longest,
                     max_length));

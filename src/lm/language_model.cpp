@@ -65,11 +65,7 @@ struct Source {
 };
 
 Source source_of(const std::string& model) {
-  fs::path path(model);
-  // A pretraining run keeps its model in model/, beside a config.json of its own.
-  if (!fs::exists(path / "model.safetensors") && fs::exists(path / "model" / "model.safetensors")) {
-    path /= "model";
-  }
+  const fs::path path(model_folder(model));
   std::string bin = fs::is_directory(path) ? "" : path.string();
   if (bin.empty() && !fs::exists(path / "config.json")) bin = llama2c_in(path.string());
   return {bin, bin.empty() ? path.string() : ""};

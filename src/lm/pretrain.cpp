@@ -56,7 +56,7 @@ std::vector<ParameterGroup<T>> groups_of(const NamedParameters<T>& parameters,
 
 /// Tokens of the pieces at the beginning, 0 for none.
 index_t piece_length(const PretrainOptions& o) {
-  if (o.short_length >= 0) return o.short_length;
+  if (o.short_length) return *o.short_length;
   constexpr index_t usual = 32;
   return o.arch == "bert" && o.length > usual && o.length % usual == 0 ? usual : 0;
 }
@@ -102,8 +102,8 @@ class PretrainJob : public Experiment {
     c.declare("warmup", o_.warmup, "share of the steps");
     c.declare("weight_decay", o_.weight_decay, "AdamW's, on matrices");
     c.declare("clip", o_.clip, "largest gradient norm");
-    c.declare("dropout", o_.dropout, "while pretraining");
-    c.declare("masked", o_.masked, "share of tokens predicted");
+    c.declare("dropout", *o_.dropout, "while pretraining");
+    c.declare("masked", *o_.masked, "share of tokens predicted");
     c.declare("held_out", o_.held_out, "share of sequences");
     c.declare("eval_every", o_.eval_every, "steps");
   }
@@ -171,7 +171,7 @@ class PretrainJob : public Experiment {
         tokens += static_cast<double>(static_cast<index_t>(rows.size()) * o_.length);
         const bool whole = step >= steps_in_pieces();
         if (!whole) rows = pieces_of(rows);
-        Pass pass(rng.split("dropout").split(number), o_.dropout);
+        Pass pass(rng.split("dropout").split(number), *o_.dropout);
         const Var<T> loss =
             model->loss(whole ? corpus_ : pieces_, rows, rng.split("masks").split(number), pass);
         const double value = stage.finite("train_loss", static_cast<double>(loss.item()));
@@ -259,14 +259,16 @@ void check(const PretrainOptions& o) {
   need("lr", o.learning_rate, o.learning_rate > 0, "a number above 0");
   need("weight-decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
   need("clip", o.clip, o.clip >= 0, "0 or more");
-  need("short-length", o.short_length,
-       o.short_length <= 0 || (o.short_length >= 8 && o.length % o.short_length == 0),
+  const index_t piece = o.short_length.value_or(0);
+  need("short-length", piece, piece == 0 || (piece >= 8 && o.length % piece == 0),
        fmt::format("8 or more that divides the length {}, or 0", o.length));
   need("short-share", o.short_share, o.short_share >= 0 && o.short_share <= 1, "a share in [0, 1]");
-  need("masked", o.masked, o.masked > 0 && o.masked < 1, "a share between 0 and 1");
+  const double masked = o.masked.value_or(0.15);
+  need("masked", masked, masked > 0 && masked < 1, "a share between 0 and 1");
   need("held-out", o.held_out, o.held_out > 0 && o.held_out < 1, "a share between 0 and 1");
   need("warmup", o.warmup, o.warmup >= 0 && o.warmup <= 1, "a share in [0, 1]");
-  need("dropout", o.dropout, o.dropout >= 0 && o.dropout < 1, "a probability in [0, 1)");
+  const double dropout = o.dropout.value_or(0);
+  need("dropout", dropout, dropout >= 0 && dropout < 1, "a probability in [0, 1)");
   float_format(o.format);
 }
 

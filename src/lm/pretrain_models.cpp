@@ -112,7 +112,7 @@ PretrainOptions of_model(PretrainOptions o) {
   left_alone(o.arch.empty(), "arch");
   left_alone(o.size.empty(), "size");
   left_alone(o.vocab.empty(), "vocab");
-  left_alone(o.vocab_size == 0, "vocab-size");
+  left_alone(!o.vocab_size, "vocab-size");
   left_alone(!o.cased, "cased");
   const BaseModel base(o.model);
   if (base.folder().empty()) {
@@ -133,7 +133,7 @@ PretrainOptions of_model(PretrainOptions o) {
   o.arch = c.type;
   o.size = fmt::format("{} layers x {}", c.num_hidden_layers, c.hidden_size);
   o.vocab_size = c.vocab_size;
-  if (o.short_length < 0) o.short_length = 0;
+  if (!o.short_length) o.short_length = 0;
   return o;
 }
 
@@ -149,12 +149,12 @@ Vocabulary::Vocabulary(const PretrainOptions& o) {
       return;
     }
     VocabularyOptions v;
-    v.size = o.vocab_size;
+    v.size = *o.vocab_size;
     words_ = WordPieceTokenizer(train_wordpiece(o.corpus, v, words), words);
   } else if (!o.vocab.empty()) {
     other_ = load_tokenizer(o.vocab);
   } else {
-    other_ = std::make_unique<BpeTokenizer>(train_bpe(o.corpus, o.vocab_size));
+    other_ = std::make_unique<BpeTokenizer>(train_bpe(o.corpus, *o.vocab_size));
   }
 }
 
@@ -166,17 +166,23 @@ PackedCorpus Vocabulary::pack(const std::vector<std::string>& files, index_t len
   return words_ ? pack_corpus(*words_, files, length) : pack_text(*other_, files, length);
 }
 
-PretrainOptions resolved(PretrainOptions o) {
-  if (!o.model.empty()) return of_model(std::move(o));
+namespace {
+
+PretrainOptions fresh(PretrainOptions o) {
   if (o.arch.empty()) o.arch = "bert";
   if (o.size.empty()) o.size = "tiny";
-  if (o.vocab_size == 0) o.vocab_size = 8192;
+  if (!o.vocab.empty() && o.vocab_size) {
+    throw ValueError(fmt::format(
+        "vocab-size: '{}' has its own; leave vocab-size or the vocabulary out", o.vocab));
+  }
+  const index_t words = o.vocab_size.value_or(8192);
+  o.vocab_size = words;
   if (o.arch == "bert") {
-    BertConfig::sized(o.size, o.vocab_size).check();
+    BertConfig::sized(o.size, words).check();
   } else if (o.arch == "gpt2") {
-    Gpt2Config::sized(o.size, o.vocab_size).check();
+    Gpt2Config::sized(o.size, words).check();
   } else if (o.arch == "llama") {
-    LlamaConfig::sized(o.size, o.vocab_size).check();
+    LlamaConfig::sized(o.size, words).check();
   } else {
     const std::string near = nearest_name(o.arch, {"bert", "gpt2", "llama"});
     throw ValueError(fmt::format("arch: expected bert, gpt2 or llama; got '{}'{}", o.arch,
@@ -185,6 +191,21 @@ PretrainOptions resolved(PretrainOptions o) {
   if (o.arch != "bert" && o.cased) {
     throw ValueError("cased: only a BERT's vocabulary can lose its capitals");
   }
+  return o;
+}
+
+}  // namespace
+
+PretrainOptions resolved(PretrainOptions o) {
+  o = o.model.empty() ? fresh(std::move(o)) : of_model(std::move(o));
+  if (o.masked && o.arch != "bert") {
+    throw ValueError(fmt::format("masked: a {} predicts every token; leave masked out", o.arch));
+  }
+  if (o.dropout && *o.dropout > 0 && o.arch == "llama") {
+    throw ValueError("dropout: a llama has none; leave dropout out");
+  }
+  o.masked = o.masked.value_or(0.15);
+  o.dropout = o.dropout.value_or(o.arch == "llama" ? 0.0 : 0.1);
   return o;
 }
 
@@ -197,14 +218,14 @@ std::unique_ptr<PretrainModel> make_pretrain_model(const PretrainOptions& o,
           load_decoder<T>(o.model, DecoderHead::language, rng, 0, &report));
     }
     return std::make_unique<MaskedModel>(
-        load_bert<T>(o.model, BertHead::masked_lm, rng, 0, &report), vocabulary.words(), o.masked);
+        load_bert<T>(o.model, BertHead::masked_lm, rng, 0, &report), vocabulary.words(), *o.masked);
   }
   if (o.arch == "bert") {
     BertConfig config = BertConfig::sized(o.size, vocabulary.tokenizer().size());
     config.max_position_embeddings = std::max<index_t>(config.max_position_embeddings, o.length);
     config.pad_token_id = vocabulary.tokenizer().pad_id();
     return std::make_unique<MaskedModel>(
-        std::make_unique<Bert<T>>(config, BertHead::masked_lm, rng), vocabulary.words(), o.masked);
+        std::make_unique<Bert<T>>(config, BertHead::masked_lm, rng), vocabulary.words(), *o.masked);
   }
   if (o.arch == "gpt2") {
     return std::make_unique<CausalModel>(std::make_unique<Gpt2<T>>(

@@ -182,6 +182,12 @@ TEST_CASE("evaluate: splits, JSON, and a model without a head") {
   CHECK_THAT(fresh.err, contains("pooler, classifier; the answers are at random"));
   CHECK(std::abs(json::parse(fresh.out)["metrics"]["pearson"].get<double>()) < 0.5);
   refused({"evaluate", "--adapter", folder / "run"}, "--task NAME");
+  refused({"evaluate", "--adapter", folder / "run", "--task", "synthetic", "--dev", dev},
+          "--task synthetic: expected no --train, --dev");
+  refused({"evaluate", "--adapter", folder / "run", "--dev", dev, "--split", "train"},
+          "--split: expected none beside --dev");
+  refused({"evaluate", "--model", folder / "run", "--dev", dev},
+          "got a run without model/: its adapter is named with --adapter");
   write_raw(folder / "bad.tsv", "the dog\ta girl\tsmae\n");
   refused({"evaluate", "--adapter", folder / "run", "--dev", folder / "bad.tsv"},
           "bad.tsv, line 1: unknown label 'smae', did you mean 'same'?");
@@ -207,6 +213,10 @@ TEST_CASE("finetune: what it refuses, before anything is written") {
   refused(with({"--method", "lroa"}), "did you mean 'lora'?");
   refused(with({"--steps", "0"}), "steps: expected 1 or more; got 0");
   refused(with({"--max-length", "1000"}), "expected at most 512, the model's position table");
+  refused(with({"--max-length", "-1"}), "max-length: expected at most 512");
+  refused(with({"--method", "dora", "--alpha", "0"}), "alpha: expected a scaling above 0; got 0");
+  write_raw(folder / "file", "");
+  refused(quick_finetune(folder / "file", {}), "file");
   refused(with({"--goal", "class"}), "--goal: expected detect, classes or regression");
   refused(with({"--columns", "1,2,9"}), "9");
   refused(with({"--spectra-every", "-1"}), "--spectra-every");

@@ -118,10 +118,28 @@ TEST_CASE("generate and perplexity: what is refused") {
   refused({"--beams", "2", "--temperature", "1"}, "--beams or a draw");
   refused({"--greedy", "--top-k", "3"}, "--greedy or a draw");
   refused({"--max-tokens", "0"}, "--max-tokens: expected 1 or more");
+  refused({"--max-tokens", "-1"}, "--max-tokens: expected 1 or more; got -1");
   check_refused({"perplexity", "--model", t.run, "--input", t.corpus, "--length", "1000"},
                 "expected a length of 2..512");
-  check_refused({"pretrain", "--arch", "gpt3", "--corpus", t.corpus, "--out", temp / "x"},
-                "did you mean 'gpt2'?");
+  const auto no_pretraining = [&](std::vector<std::string> more, const std::string& message) {
+    more.insert(more.begin(), {"pretrain", "--corpus", t.corpus, "--out", temp / "x"});
+    check_refused(more, message);
+  };
+  no_pretraining({"--arch", "gpt3"}, "did you mean 'gpt2'?");
+  no_pretraining({"--arch", "gpt2", "--masked", "0.2"}, "masked: a gpt2 predicts every token");
+  no_pretraining({"--model", t.run, "--dropout", "0.1"}, "dropout: a llama has none");
+  no_pretraining({"--short-length", "-1"}, "short-length: expected 8 or more that divides");
+  no_pretraining({"--vocab-size", "0"}, "vocab");
+  no_pretraining({"--vocab", t.run, "--vocab-size", "300"}, "vocab-size: '");
+  // A run that was stopped before it had a model.
+  fs::create_directory(temp / "stopped");
+  fs::copy(t.run + "/config.json", temp / "stopped/config.json");
+  for (const char* command : {"generate", "predict", "tokenize"}) {
+    check_refused({command, "--model", temp / "stopped"}, "got a run without model/: one that is");
+  }
+  // A run stands for the model in it.
+  CHECK(program({"tokenize", "--model", t.run, "--input", t.corpus}).out ==
+        program({"tokenize", "--model", t.run + "/model", "--input", t.corpus}).out);
   write_raw(temp / "nul.txt", std::string("The cat\nsat\0 on the mat.\n", 24));
   for (const char* command : {"generate", "perplexity"}) {
     check_refused({command, "--model", t.run, "--input", temp / "nul.txt"},

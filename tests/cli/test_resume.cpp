@@ -168,7 +168,7 @@ TEST_CASE("disk: an --out that cannot be written") {
   TempFolder folder;
   write_raw(folder / "file", "x");
   const Outcome below = probe(slow_run(folder / "file"));
-  CHECK(below.code == 1);
+  CHECK(below.code == 2);
   CHECK_THAT(below.err, contains(folder / "file"));
   if (geteuid() != 0) {
     fs::create_directory(folder / "locked");

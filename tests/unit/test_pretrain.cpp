@@ -354,26 +354,26 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   o.model = folder / "one";
   refused(
       [](auto& b) {
-        b.vocab_size = 0;
+        b.vocab_size.reset();
         b.size = "tiny";
       },
       "size: the model to go on from has its own");
   refused([](auto&) {}, "vocab-size: the model to go on from");
   refused(
       [](auto& b) {
-        b.vocab_size = 0;
+        b.vocab_size.reset();
         b.model = "scratch:tiny";
       },
       "expected a trained model");
   refused(
       [](auto& b) {
-        b.vocab_size = 0;
+        b.vocab_size.reset();
         b.length = 1024;
       },
       "has 512 positions");
   refused(
       [](auto& b) {
-        b.vocab_size = 0;
+        b.vocab_size.reset();
         b.model += "x";
       },
       "did you mean");

@@ -397,7 +397,7 @@ TEST_CASE("run: a folder that cannot be made") {
   std::ofstream(out.path() + "/file") << "x";
   CHECK_THROWS_AS(run_experiment(Sample([](Run& run) { chaotic(run); }),
                                  quiet_options(out.path() + "/file/below")),
-                  IoError);
+                  InputError);
 }
 
 TEST_CASE("stage: clock, records and misuse") {

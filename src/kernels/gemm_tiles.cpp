@@ -1,7 +1,7 @@
-// Matrix products for AVX-512: register tiles of up to 14 rows by two vectors of columns, fed from
-// packed blocks that stay in the caches.
+// Matrix products for AVX-512 and AVX2: register tiles of up to 14 (6) rows by two vectors of
+// columns, fed from packed blocks that stay in the caches.
 //
-// op(b) is packed in blocks of k_block x n_block (half the L2 cache), as panels two vectors wide;
+// op(b) is packed in blocks of k_block x n_block (1 MiB), as panels two vectors wide;
 // the threads of a product pack blocks together and then share them, each working on rows of its
 // own. Rows of op(a) are read from a copy in the L1 cache. What is small enough to stay in the L2
 // cache anyway is read where it is. Edges need no padding: every height has its kernel, the last
@@ -10,16 +10,16 @@
 // Every entry of c is the sum over p of a(i, p) b(p, j) in ascending p, one fused multiply-add
 // each, in blocks of k that depend on k alone. So its bits depend neither on the tile it falls
 // into nor on the number of threads.
-#include "kernels/gemm_avx512.hpp"
+#include "kernels/gemm_tiles.hpp"
 
-#ifdef __AVX512F__
+#include "kernels/gemm_lanes.hpp"
+
+#ifdef PARSIMONY_GEMM_LANES
 
 #include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
-
-#include <immintrin.h>
 
 #include "kernels/parallel.hpp"
 
@@ -29,61 +29,26 @@ namespace {
 
 using std::int64_t;
 
-/// The operations on one 64-byte vector; a mask has one bit a lane.
-template <class T>
-struct Lanes;
-
-template <>
-struct Lanes<float> {
-  using Vec = __m512;
-  using Mask = __mmask16;
-  static constexpr int count = 16;
-  static Vec zero() { return _mm512_setzero_ps(); }
-  static Vec all(float x) { return _mm512_set1_ps(x); }
-  static Vec load(const float* x) { return _mm512_loadu_ps(x); }
-  static Vec load(const float* x, Mask m) { return _mm512_maskz_loadu_ps(m, x); }
-  static void store(float* x, Vec v) { _mm512_storeu_ps(x, v); }
-  static void store(float* x, Vec v, Mask m) { _mm512_mask_storeu_ps(x, m, v); }
-  static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
-  static Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
-  static Vec pick(Vec a, const int* lanes, Vec b) {
-    return _mm512_permutex2var_ps(a, _mm512_loadu_si512(lanes), b);
-  }
-  using Index = int;
-};
-
-template <>
-struct Lanes<double> {
-  using Vec = __m512d;
-  using Mask = __mmask8;
-  static constexpr int count = 8;
-  static Vec zero() { return _mm512_setzero_pd(); }
-  static Vec all(double x) { return _mm512_set1_pd(x); }
-  static Vec load(const double* x) { return _mm512_loadu_pd(x); }
-  static Vec load(const double* x, Mask m) { return _mm512_maskz_loadu_pd(m, x); }
-  static void store(double* x, Vec v) { _mm512_storeu_pd(x, v); }
-  static void store(double* x, Vec v, Mask m) { _mm512_mask_storeu_pd(x, m, v); }
-  static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_pd(a, b, c); }
-  static Vec mul(Vec a, Vec b) { return _mm512_mul_pd(a, b); }
-  static Vec pick(Vec a, const long long* lanes, Vec b) {
-    return _mm512_permutex2var_pd(a, _mm512_loadu_si512(lanes), b);
-  }
-  using Index = long long;
-};
-
-template <class T>
-typename Lanes<T>::Mask first_lanes(int64_t n) {
-  constexpr int lanes = Lanes<T>::count;
-  return static_cast<typename Lanes<T>::Mask>(n >= lanes ? (1U << lanes) - 1 : (1U << n) - 1);
-}
-
-constexpr int tile_rows = 14;     ///< 28 sums, two vectors of b and one of a: 31 registers
+#ifdef __AVX512F__
+constexpr int tile_rows = 14;  ///< 28 sums, two vectors of b and one of a: 31 of 32 registers
+constexpr int64_t l1_cache = 32 * 1024;
+constexpr int64_t l2_cache = 2 * 1024 * 1024;
+constexpr int64_t few_panels = 8;
+constexpr int64_t near_rows = 0;
+#else
+constexpr int tile_rows = 6;  ///< 12 sums, two vectors of b and one of a: 15 of 16 registers
+constexpr int64_t l1_cache = 16 * 1024;
+constexpr int64_t l2_cache = 512 * 1024;
+constexpr int64_t few_panels = 4;
+constexpr int64_t near_rows = 2048;  ///< bytes between rows that a tile reads where they are
+#endif
+constexpr int64_t b_block = 1024 * 1024;
 constexpr int64_t k_block = 256;  ///< a panel of op(b) and a tile's rows just fit the L1 cache
 constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
 template <class T>
-constexpr int64_t panel = 2 * Lanes<T>::count;  ///< columns of a panel of op(b)
+constexpr int64_t panel = 2 * GemmLanes<T>::count;  ///< columns of a panel of op(b)
 template <class T>
-constexpr int64_t n_block = 1024 * 1024 / k_block / static_cast<int64_t>(sizeof(T));
+constexpr int64_t n_block = b_block / k_block / static_cast<int64_t>(sizeof(T));
 
 /// Where rows of op(a) are: entry (i, p) at data[i * row + p * column].
 template <class T>
@@ -100,11 +65,11 @@ struct Addend {
 };
 
 /// c (height, columns) = alpha a b + beta add for one tile; row p of b at b + p * ldb, `last` the
-/// lanes of its last vector that exist.
-template <class T, int height, int vectors>
+/// lanes of its last vector that exist: `masked` if b has no more than these.
+template <class T, int height, int vectors, bool masked>
 void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend<T> add, T* c,
-          int64_t ldc, typename Lanes<T>::Mask last) {
-  using V = Lanes<T>;
+          int64_t ldc, typename GemmLanes<T>::Mask last) {
+  using V = GemmLanes<T>;
   // c comes from afar, and its lines are wanted all at once when the sums are done.
   for (int i = 0; i < height; ++i) {
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + i * ldc + v * V::count, 1);
@@ -120,7 +85,8 @@ void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend
   for (int64_t p = 0; p < k; ++p) {
     typename V::Vec right[vectors];
     for (int v = 0; v + 1 < vectors; ++v) right[v] = V::load(b + v * V::count);
-    right[vectors - 1] = V::load(b + (vectors - 1) * V::count, last);
+    const T* edge = b + (vectors - 1) * V::count;
+    right[vectors - 1] = masked ? V::load(edge, last) : V::load(edge);
     b += ldb;
 #pragma GCC unroll 16
     for (int i = 0; i < height; ++i) {
@@ -134,6 +100,7 @@ void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend
 #pragma GCC unroll 16
   for (int i = 0; i < height; ++i) {
     T* row = c + i * ldc;
+#pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) {
       const typename V::Mask lanes = v + 1 < vectors ? first_lanes<T>(V::count) : last;
       typename V::Vec value = V::mul(by, sum[i][v]);
@@ -147,48 +114,33 @@ void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend
 
 template <class T>
 using Tile = void (*)(int64_t, Rows<T>, const T*, int64_t, T, T, Addend<T>, T*, int64_t,
-                      typename Lanes<T>::Mask);
+                      typename GemmLanes<T>::Mask);
 
-template <class T, int vectors, int... heights>
+template <class T, int vectors, bool masked, int... heights>
 constexpr std::array<Tile<T>, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
-  return {tile<T, heights + 1, vectors>...};
+  return {tile<T, heights + 1, vectors, masked>...};
 }
 
-/// The kernel of a height, 1 to tile_rows, and of one or two vectors.
+/// The kernel of a height, 1 to tile_rows, and of one or two vectors; `full` if the last vector may
+/// be read whole.
 template <class T>
-Tile<T> tile_for(int64_t height, bool two) {
+Tile<T> tile_for(int64_t height, bool two, bool full) {
   using Heights = std::make_integer_sequence<int, tile_rows>;
-  static constexpr auto one_vector = tiles_of<T, 1>(Heights{});
-  static constexpr auto two_vectors = tiles_of<T, 2>(Heights{});
-  return (two ? two_vectors : one_vector)[static_cast<std::size_t>(height - 1)];
-}
-
-/// A block of a square matrix, as many rows as lanes, transposed: exchanges ever smaller corners.
-template <class T>
-void transpose(typename Lanes<T>::Vec (&x)[Lanes<T>::count]) {
-  using V = Lanes<T>;
-  constexpr int n = V::count;
-#pragma GCC unroll 4
-  for (int half = n / 2; half > 0; half /= 2) {
-    typename V::Index upper[n], lower[n];
-    for (int l = 0; l < n; ++l) {
-      upper[l] = (l & half) == 0 ? l : l - half + n;
-      lower[l] = (l & half) == 0 ? l + half : l + n;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < n; ++i) {
-      if ((i & half) != 0) continue;
-      const typename V::Vec u = x[i];
-      x[i] = V::pick(u, upper, x[i + half]);
-      x[i + half] = V::pick(u, lower, x[i + half]);
-    }
+  static constexpr auto one_vector = tiles_of<T, 1, true>(Heights{});
+  static constexpr auto two_vectors = tiles_of<T, 2, true>(Heights{});
+  const auto at = static_cast<std::size_t>(height - 1);
+  if constexpr (!GemmLanes<T>::masks_are_free) {
+    static constexpr auto one_whole = tiles_of<T, 1, false>(Heights{});
+    static constexpr auto two_whole = tiles_of<T, 2, false>(Heights{});
+    if (full) return (two ? two_whole : one_whole)[at];
   }
+  return (two ? two_vectors : one_vector)[at];
 }
 
 /// Panel of op(b) with `width` columns from column j, rows p to p + depth, to out (depth, panel).
 template <class T>
 void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_t depth, T* out) {
-  using V = Lanes<T>;
+  using V = GemmLanes<T>;
   constexpr int n = V::count;
   if (!s.trans_b) {
     const T* from = s.b + p * s.ldb + j;
@@ -219,11 +171,16 @@ void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_
   }
 }
 
+/// A column of a tile's rows in whole vectors.
+template <class T>
+constexpr int64_t row_room =
+    (tile_rows + GemmLanes<T>::count - 1) / GemmLanes<T>::count* GemmLanes<T>::count;
+
 /// `height` rows of op(a) from row i, entries p to p + depth, copied side by side.
 template <class T>
 Rows<T> pack_rows(const Product<T>& s, int64_t i, int64_t height, int64_t p, int64_t depth,
                   T* out) {
-  using V = Lanes<T>;
+  using V = GemmLanes<T>;
   if (!s.trans_a) {
     constexpr int64_t row = k_block + 16;  // not a power of two: rows fall into different sets
     for (int64_t r = 0; r < height; ++r) {
@@ -234,7 +191,7 @@ Rows<T> pack_rows(const Product<T>& s, int64_t i, int64_t height, int64_t p, int
     }
     return {out, row, 1};
   }
-  constexpr int64_t row = 16;
+  constexpr int64_t row = row_room<T>;
   const auto first = first_lanes<T>(height);
   const auto second = first_lanes<T>(std::max<int64_t>(height - V::count, 0));
   const T* from = s.a + p * s.lda + i;
@@ -282,9 +239,9 @@ Plan<T> plan(const Product<T>& s) {
   // the rows of a tile, at distances of a power of two, would fall into the same lines of the L1.
   constexpr auto bytes = static_cast<int64_t>(sizeof(T));
   const bool strided = s.lda * bytes % 2048 == 0;
-  it.pack_a =
-      panels > (s.trans_a ? 8 : 3) && (s.trans_a || strided || s.m * s.lda * bytes > 512 * 1024);
-  it.pack_b = s.trans_b || (it.tiles > 3 && s.k * s.ldb * bytes > 256 * 1024);
+  const bool far = s.lda * bytes > near_rows && (strided || s.m * s.lda * bytes > l2_cache / 4);
+  it.pack_a = panels > (s.trans_a ? few_panels : 3) && (s.trans_a || far);
+  it.pack_b = s.trans_b || (it.tiles > 3 && s.k * s.ldb * bytes > l2_cache / 8);
   return it;
 }
 
@@ -307,7 +264,7 @@ void pack_block(const Product<T>& s, const Plan<T>& plan, int64_t n, int64_t t, 
 template <class T>
 void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T* packed) {
   thread_local std::vector<T> memory;
-  constexpr int64_t tile_room = 16 * (k_block + 16);  // enough for either layout of pack_rows
+  constexpr int64_t tile_room = row_room<T> * (k_block + 16);  // for either layout of pack_rows
   T* copy = plan.pack_a ? scratch(memory, tile_room * group_max) : nullptr;
   const int64_t first_tile = plan.tiles * t / count;
   const int64_t last_tile = plan.tiles * (t + 1) / count;
@@ -337,7 +294,7 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
     const Addend<T> add =
         pb == 0 && s.bias != nullptr ? Addend<T>{s.bias, 0} : Addend<T>{s.c, s.ldc};
     // A block that fits into the L1 cache need not be shared out: rows of c in one go.
-    const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= 32 * 1024;
+    const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= l1_cache;
     const int64_t group = small ? 1 : group_max;
     for (int64_t g = first_tile; g < last_tile; g += group) {
       Rows<T> rows[group_max];
@@ -351,15 +308,18 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
       for (int64_t j = 0; j < panels; ++j) {
         const int64_t column = j0 + j * panel<T>;
         const int64_t width = std::min(panel<T>, s.n - column);
-        const bool two = width > Lanes<T>::count;
+        const bool two = width > GemmLanes<T>::count;
+        const int64_t last = two ? width - GemmLanes<T>::count : width;
+        // Packed panels have room for whole vectors.
+        const bool full = plan.pack_b || last == GemmLanes<T>::count;
         const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
         for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
           const int64_t row = s.m * i / plan.tiles;
           const int64_t height = s.m * (i + 1) / plan.tiles - row;
-          tile_for<T>(height, two)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb, s.alpha,
-                                   beta, {add.data + row * add.row + column, add.row},
-                                   s.c + row * s.ldc + column, s.ldc,
-                                   first_lanes<T>(two ? width - Lanes<T>::count : width));
+          tile_for<T>(height, two, full)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb,
+                                         s.alpha, beta,
+                                         {add.data + row * add.row + column, add.row},
+                                         s.c + row * s.ldc + column, s.ldc, first_lanes<T>(last));
         }
       }
     }
@@ -385,7 +345,7 @@ void one_thread(const Product<T>& s) {
 /// other.
 template <class T, int vectors>
 void row_columns(const Product<T>& s, int64_t j, int64_t width) {
-  using V = Lanes<T>;
+  using V = GemmLanes<T>;
   typename V::Mask lanes[vectors];
   for (int v = 0; v < vectors; ++v)
     lanes[v] = first_lanes<T>(std::max<int64_t>(width - v * V::count, 0));
@@ -417,7 +377,7 @@ void row_columns(const Product<T>& s, int64_t j, int64_t width) {
 /// The same sums as those of the tiles.
 template <class T>
 void one_row(const Product<T>& s) {
-  constexpr int64_t lanes = Lanes<T>::count;
+  constexpr int64_t lanes = GemmLanes<T>::count;
   for (int64_t j = 0; j < s.n; j += 8 * lanes) {
     const int64_t width = std::min(8 * lanes, s.n - j);
     if (width > 4 * lanes) {
@@ -444,7 +404,7 @@ void scale(const Product<T>& s) {
 }  // namespace
 
 template <class T>
-bool gemm_avx512(const Product<T>& s, int threads) {
+bool gemm_tiles(const Product<T>& s, int threads) {
   if (s.m <= 0 || s.n <= 0) return true;
   if (s.k <= 0) {
     scale(s);
@@ -485,13 +445,13 @@ bool gemm_avx512(const Product<T>& s, int threads) {
 namespace parsimony::kernels {
 
 template <class T>
-bool gemm_avx512(const Product<T>&, int) {
+bool gemm_tiles(const Product<T>&, int) {
   return false;
 }
 
 #endif
 
-template bool gemm_avx512<float>(const Product<float>&, int);
-template bool gemm_avx512<double>(const Product<double>&, int);
+template bool gemm_tiles<float>(const Product<float>&, int);
+template bool gemm_tiles<double>(const Product<double>&, int);
 
 }  // namespace parsimony::kernels

@@ -1,4 +1,4 @@
-// Matrix products written for AVX-512, used by gemm() where they beat the BLAS at hand.
+// Matrix products of our own, for AVX-512 and AVX2: gemm() uses them where the build has them.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct Product {
 };
 
 /// Computes `s` on up to `threads` threads; the same bits for any number. Does nothing and returns
-/// false where the build is not for AVX-512.
+/// false where the build is for neither.
 template <class T>
-bool gemm_avx512(const Product<T>& s, int threads);
+bool gemm_tiles(const Product<T>& s, int threads);
 
 }  // namespace parsimony::kernels
