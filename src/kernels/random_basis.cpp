@@ -6,7 +6,7 @@
 #include "kernels/parallel.hpp"
 #include "kernels/philox.hpp"
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -43,38 +43,74 @@ constexpr std::int64_t place(std::int64_t lane, std::int64_t half) {
 }
 
 #if defined(__AVX512F__)
+#define PARSIMONY_WORDS
+using Words = __m512i;  // of eight lanes
 // The forms with a mask, all of it set, which the compiler drops: those without one warn.
 constexpr __mmask8 every = 0xFF;
-inline __m512i multiply(__m512i a, __m512i b) { return _mm512_maskz_mul_epu32(every, a, b); }
-inline __m512i upper(__m512i x) { return _mm512_maskz_srli_epi64(every, x, 32); }
-inline __m512i raised(__m512i x) { return _mm512_maskz_slli_epi64(every, x, 32); }
+inline Words load(const std::uint64_t* x) { return _mm512_loadu_si512(x); }
+inline Words all_words(std::uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+inline Words multiply(Words a, Words b) { return _mm512_maskz_mul_epu32(every, a, b); }
+inline Words upper(Words x) { return _mm512_maskz_srli_epi64(every, x, 32); }
+inline Words exclusive_or(Words a, Words b, Words c) {
+  constexpr int three_way = 0x96;
+  return _mm512_ternarylogic_epi64(a, b, c, three_way);
+}
+/// The lower halves of a and b side by side.
+inline void store_pairs(std::int16_t* out, Words a, Words b) {
+  constexpr __mmask16 odd = 0xAAAA;
+  _mm512_storeu_si512(out, _mm512_mask_mov_epi32(a, odd, _mm512_maskz_slli_epi64(every, b, 32)));
+}
+#elif defined(__AVX2__)
+#define PARSIMONY_WORDS
+using Words = __m256i;  // of four lanes
+inline Words load(const std::uint64_t* x) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+}
+inline Words all_words(std::uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+inline Words multiply(Words a, Words b) { return _mm256_mul_epu32(a, b); }
+inline Words upper(Words x) { return _mm256_srli_epi64(x, 32); }
+inline Words exclusive_or(Words a, Words b, Words c) {
+  return _mm256_xor_si256(a, _mm256_xor_si256(b, c));
+}
+inline void store_pairs(std::int16_t* out, Words a, Words b) {
+  constexpr int odd = 0xAA;
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                      _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), odd));
+}
 #endif
 
 /// The half-words of eight blocks, as place() says. 32-bit words sit in 64-bit lanes, whose upper
 /// halves may hold anything: the multiplication reads the lower ones only.
 inline void make_tile(const std::uint64_t* counters, const Schedule& keys, std::int16_t* out) {
-#if defined(__AVX512F__)
-  const __m512i multiplier0 = _mm512_set1_epi64(static_cast<long long>(philox::multiplier0));
-  const __m512i multiplier1 = _mm512_set1_epi64(static_cast<long long>(philox::multiplier1));
-  constexpr int three_way_xor = 0x96;
-  __m512i x0 = _mm512_loadu_si512(counters);
-  __m512i x1 = upper(x0);
-  __m512i x2 = _mm512_setzero_si512();
-  __m512i x3 = x2;
+#ifdef PARSIMONY_WORDS
+  constexpr int width = sizeof(Words) / sizeof(std::uint64_t);
+  constexpr int parts = lanes / width;
+  const Words multiplier0 = all_words(philox::multiplier0);
+  const Words multiplier1 = all_words(philox::multiplier1);
+  Words x0[parts], x1[parts], x2[parts], x3[parts];
+  for (int part = 0; part < parts; ++part) {
+    x0[part] = load(counters + part * width);
+    x1[part] = upper(x0[part]);
+    x2[part] = x3[part] = all_words(0);
+  }
 #pragma GCC unroll 10
   for (int round = 0; round < philox::rounds; ++round) {
-    const __m512i product0 = multiply(multiplier0, x0);
-    const __m512i product1 = multiply(multiplier1, x2);
-    const __m512i k0 = _mm512_set1_epi64(static_cast<long long>(keys.words[2 * round]));
-    const __m512i k1 = _mm512_set1_epi64(static_cast<long long>(keys.words[2 * round + 1]));
-    x0 = _mm512_ternarylogic_epi64(upper(product1), x1, k0, three_way_xor);
-    x1 = product1;
-    x2 = _mm512_ternarylogic_epi64(upper(product0), x3, k1, three_way_xor);
-    x3 = product0;
+    const Words k0 = all_words(keys.words[2 * round]);
+    const Words k1 = all_words(keys.words[2 * round + 1]);
+    for (int part = 0; part < parts; ++part) {
+      const Words product0 = multiply(multiplier0, x0[part]);
+      const Words product1 = multiply(multiplier1, x2[part]);
+      x0[part] = exclusive_or(upper(product1), x1[part], k0);
+      x1[part] = product1;
+      x2[part] = exclusive_or(upper(product0), x3[part], k1);
+      x3[part] = product0;
+    }
   }
-  constexpr __mmask16 odd = 0xAAAA;  // the upper halves: the second word of each pair
-  _mm512_storeu_si512(out, _mm512_mask_mov_epi32(x0, odd, raised(x1)));
-  _mm512_storeu_si512(out + tile / 2, _mm512_mask_mov_epi32(x2, odd, raised(x3)));
+  for (int part = 0; part < parts; ++part) {
+    constexpr int of_words = static_cast<int>(sizeof(Words) / sizeof(std::int16_t));
+    store_pairs(out + part * of_words, x0[part], x1[part]);
+    store_pairs(out + tile / 2 + part * of_words, x2[part], x3[part]);
+  }
 #else
   constexpr std::uint64_t low = 0xFFFFFFFF;
   std::uint64_t x0[lanes], x1[lanes], x2[lanes] = {}, x3[lanes] = {};
