@@ -33,10 +33,10 @@ void call(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64
 
 /// OpenBLAS's kernels for small a bᵀ run at half the rate of those for a b, so below this m n k it
 /// pays to write bᵀ out first (100³: 29 µs against 41).
-constexpr std::int64_t pack_threshold = 192 * 192 * 192;
+constexpr std::int64_t pack_threshold = std::int64_t{192} * 192 * 192;
 
 /// A product below this m n k is not worth waking a thread: 160³ takes about 0.1 ms on one core.
-constexpr std::int64_t gemm_threshold = 160 * 160 * 160;
+constexpr std::int64_t gemm_threshold = std::int64_t{160} * 160 * 160;
 
 bool is_small(std::int64_t m, std::int64_t n, std::int64_t k) {
   return m * n * k < gemm_threshold || std::max(m, n) < 32;

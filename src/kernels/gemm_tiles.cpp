@@ -31,18 +31,18 @@ using std::int64_t;
 
 #ifdef __AVX512F__
 constexpr int tile_rows = 14;  ///< 28 sums, two vectors of b and one of a: 31 of 32 registers
-constexpr int64_t l1_cache = 32 * 1024;
-constexpr int64_t l2_cache = 2 * 1024 * 1024;
+constexpr int64_t l1_cache = int64_t{32} * 1024;
+constexpr int64_t l2_cache = int64_t{2} * 1024 * 1024;
 constexpr int64_t few_panels = 8;
 constexpr int64_t near_rows = 0;
 #else
 constexpr int tile_rows = 6;  ///< 12 sums, two vectors of b and one of a: 15 of 16 registers
-constexpr int64_t l1_cache = 16 * 1024;
-constexpr int64_t l2_cache = 512 * 1024;
+constexpr int64_t l1_cache = int64_t{16} * 1024;
+constexpr int64_t l2_cache = int64_t{512} * 1024;
 constexpr int64_t few_panels = 4;
 constexpr int64_t near_rows = 2048;  ///< bytes between rows that a tile reads where they are
 #endif
-constexpr int64_t b_block = 1024 * 1024;
+constexpr int64_t b_block = int64_t{1024} * 1024;
 constexpr int64_t k_block = 256;  ///< a panel of op(b) and a tile's rows just fit the L1 cache
 constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
 template <class T>
@@ -233,7 +233,7 @@ Plan<T> plan(const Product<T>& s) {
   it.n_size = blocks_of(panels, it.n_blocks) * panel<T>;
   it.n_blocks = blocks_of(s.n, it.n_size);
   it.k_blocks = blocks_of(s.k, k_block);
-  constexpr int64_t stage_size = 4 * 1024 * 1024 / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t stage_size = int64_t{4} * 1024 * 1024 / static_cast<int64_t>(sizeof(T));
   it.stage = std::clamp<int64_t>(stage_size / (k_block * it.n_size), 1, it.n_blocks * it.k_blocks);
   // Packing pays where a matrix is used often and would not stay in the L2 cache as it is, or where
   // the rows of a tile, at distances of a power of two, would fall into the same lines of the L1.

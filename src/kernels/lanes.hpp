@@ -20,14 +20,14 @@ template <class T>
 struct LanesOf;
 template <>
 struct LanesOf<float> {
-  using type __attribute__((vector_size(lane_bytes))) = float;
+  using Type __attribute__((vector_size(lane_bytes))) = float;
 };
 template <>
 struct LanesOf<double> {
-  using type __attribute__((vector_size(lane_bytes))) = double;
+  using Type __attribute__((vector_size(lane_bytes))) = double;
 };
 template <class T>
-using Lanes = typename LanesOf<T>::type;
+using Lanes = typename LanesOf<T>::Type;
 
 template <class T>
 inline constexpr int lane_count = lane_bytes / static_cast<int>(sizeof(T));

@@ -28,7 +28,7 @@ Schedule schedule(std::uint64_t key) {
   Schedule s;
   auto k0 = static_cast<std::uint32_t>(key);
   auto k1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < philox::rounds; ++round) {
+  for (std::ptrdiff_t round = 0; round < philox::rounds; ++round) {
     s.words[2 * round] = k0;
     s.words[2 * round + 1] = k1;
     k0 += philox::weyl0;
@@ -83,21 +83,21 @@ inline void store_pairs(std::int16_t* out, Words a, Words b) {
 /// halves may hold anything: the multiplication reads the lower ones only.
 inline void make_tile(const std::uint64_t* counters, const Schedule& keys, std::int16_t* out) {
 #ifdef PARSIMONY_WORDS
-  constexpr int width = sizeof(Words) / sizeof(std::uint64_t);
-  constexpr int parts = lanes / width;
+  constexpr std::ptrdiff_t width = sizeof(Words) / sizeof(std::uint64_t);
+  constexpr std::ptrdiff_t parts = lanes / width;
   const Words multiplier0 = all_words(philox::multiplier0);
   const Words multiplier1 = all_words(philox::multiplier1);
   Words x0[parts], x1[parts], x2[parts], x3[parts];
-  for (int part = 0; part < parts; ++part) {
+  for (std::ptrdiff_t part = 0; part < parts; ++part) {
     x0[part] = load(counters + part * width);
     x1[part] = upper(x0[part]);
     x2[part] = x3[part] = all_words(0);
   }
 #pragma GCC unroll 10
-  for (int round = 0; round < philox::rounds; ++round) {
+  for (std::ptrdiff_t round = 0; round < philox::rounds; ++round) {
     const Words k0 = all_words(keys.words[2 * round]);
     const Words k1 = all_words(keys.words[2 * round + 1]);
-    for (int part = 0; part < parts; ++part) {
+    for (std::ptrdiff_t part = 0; part < parts; ++part) {
       const Words product0 = multiply(multiplier0, x0[part]);
       const Words product1 = multiply(multiplier1, x2[part]);
       x0[part] = exclusive_or(upper(product1), x1[part], k0);
@@ -106,8 +106,8 @@ inline void make_tile(const std::uint64_t* counters, const Schedule& keys, std::
       x3[part] = product0;
     }
   }
-  for (int part = 0; part < parts; ++part) {
-    constexpr int of_words = static_cast<int>(sizeof(Words) / sizeof(std::int16_t));
+  for (std::ptrdiff_t part = 0; part < parts; ++part) {
+    constexpr std::ptrdiff_t of_words = sizeof(Words) / sizeof(std::int16_t);
     store_pairs(out + part * of_words, x0[part], x1[part]);
     store_pairs(out + tile / 2 + part * of_words, x2[part], x3[part]);
   }
@@ -118,7 +118,7 @@ inline void make_tile(const std::uint64_t* counters, const Schedule& keys, std::
     x0[l] = counters[l] & low;
     x1[l] = counters[l] >> 32;
   }
-  for (int round = 0; round < philox::rounds; ++round) {
+  for (std::ptrdiff_t round = 0; round < philox::rounds; ++round) {
     for (int l = 0; l < lanes; ++l) {
       const std::uint64_t product0 = philox::multiplier0 * x0[l];
       const std::uint64_t product1 = philox::multiplier1 * x2[l];

@@ -41,10 +41,10 @@ void parallel_rows(std::int64_t rows, const std::int32_t* offsets, std::int64_t 
 /// N numbers in one vector register. Of the CPU's width at most: GCC keeps wider ones in memory.
 template <class T, int N>
 struct Vector {
-  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+  using Type __attribute__((vector_size(sizeof(T) * N))) = T;
 };
 template <class T, int N>
-using Pack = typename Vector<T, N>::type;
+using Pack = typename Vector<T, N>::Type;
 
 template <class V, class T>
 inline V load_pack(const T* p) {
