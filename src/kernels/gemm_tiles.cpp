@@ -1,7 +1,7 @@
 // Matrix products for AVX-512 and AVX2: register tiles of up to 14 (6) rows by two vectors of
 // columns, fed from packed blocks that stay in the caches.
 //
-// op(b) is packed in blocks of k_block x n_block (1 MiB), as panels two vectors wide;
+// op(b) is packed in blocks of k_block x n_block (1 to 1.5 MiB), as panels two vectors wide;
 // the threads of a product pack blocks together and then share them, each working on rows of its
 // own. Rows of op(a) are read from a copy in the L1 cache. What is small enough to stay in the L2
 // cache anyway is read where it is. Edges need no padding: every height has its kernel, the last
@@ -35,16 +35,19 @@ constexpr int64_t l1_cache = int64_t{32} * 1024;
 constexpr int64_t l2_cache = int64_t{2} * 1024 * 1024;
 constexpr int64_t few_panels = 8;
 constexpr int64_t near_rows = 0;
+constexpr int64_t k_block = 256;  ///< a panel of op(b) and a tile's rows just fit the L1 cache
+constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
+constexpr int64_t b_block = int64_t{1024} * 1024;
 #else
 constexpr int tile_rows = 6;  ///< 12 sums, two vectors of b and one of a: 15 of 16 registers
 constexpr int64_t l1_cache = int64_t{16} * 1024;
 constexpr int64_t l2_cache = int64_t{512} * 1024;
 constexpr int64_t few_panels = 4;
 constexpr int64_t near_rows = 2048;  ///< bytes between rows that a tile reads where they are
+constexpr int64_t k_block = 384;     ///< c comes and goes less often; a panel stays in the L2 cache
+constexpr int64_t group_max = 12;
+constexpr int64_t b_block = int64_t{1536} * 1024;
 #endif
-constexpr int64_t b_block = int64_t{1024} * 1024;
-constexpr int64_t k_block = 256;  ///< a panel of op(b) and a tile's rows just fit the L1 cache
-constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
 template <class T>
 constexpr int64_t panel = 2 * GemmLanes<T>::count;  ///< columns of a panel of op(b)
 template <class T>
