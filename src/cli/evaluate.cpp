@@ -35,10 +35,9 @@ struct Wanted {
   std::optional<TextSplits> texts;
   std::optional<ImageSplits> images;
   explicit Wanted(const TaskSettings& s) {
-    if (!s.task.empty()) check_no_tables(s);
     if (is_image_task(s)) {
       images = load_images(s);
-    } else if (s.dev.empty()) {
+    } else if (!s.task.empty() || s.dev.empty()) {
       texts = load_splits(s);
     }
   }

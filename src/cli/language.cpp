@@ -37,6 +37,15 @@ UserTaskOptions::Goal goal_of(const std::string& name) {
   throw ValueError("--goal: expected detect, classes or regression; got '" + name + "'");
 }
 
+/// A named task has its own files.
+void check_no_tables(const TaskSettings& s) {
+  if (s.train.empty() && s.dev.empty() && s.columns.empty() && s.goal == "detect") return;
+  throw ValueError(fmt::format(
+      "--task {}: expected no --train, --dev, --columns or --goal beside it; they are for your own "
+      "tables of texts",
+      s.task));
+}
+
 std::string task_path(const std::string& folder) {
   return (fs::path(folder) / "task.json").string();
 }
@@ -59,14 +68,6 @@ std::vector<Option> task_options(TaskSettings& s, bool with_train) {
       {"--max-length", "N", "examples with more tokens are left out (128)", &s.max_length});
   options.push_back(data_option(&s.data));
   return options;
-}
-
-void check_no_tables(const TaskSettings& s) {
-  if (s.train.empty() && s.dev.empty() && s.columns.empty() && s.goal == "detect") return;
-  throw ValueError(fmt::format(
-      "--task {}: expected no --train, --dev, --columns or --goal beside it; they are for your own "
-      "tables of texts",
-      s.task));
 }
 
 bool is_image_task(const TaskSettings& s) {

@@ -22,8 +22,6 @@ struct TaskSettings {
 std::vector<Option> task_options(TaskSettings& s, bool with_train);
 /// @throws ValueError unless either a task or files are named; what loading throws.
 TextSplits load_splits(const TaskSettings& s);
-/// @throws ValueError if a named task, which has its own files, is given tables too.
-void check_no_tables(const TaskSettings& s);
 /// Whether the task is on images.
 bool is_image_task(const TaskSettings& s);
 /// The images of such a task. @throws ValueError if files are named beside it; as load_image_task.
