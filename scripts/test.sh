@@ -79,7 +79,7 @@ if [[ $sanitize -eq 1 ]]; then
   # not win back. Three checks cost a third of the time to compile: of null and of objects' ends,
   # which the address sanitizer sees too, and of alignment. scripts/fuzz.sh has them all.
   configure build-sanitize --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false \
-    -Dcpp_args=-g1,-fno-sanitize=null,-fno-sanitize=object-size,-fno-sanitize=alignment \
+    "-Dcpp_args=-g1 -fno-sanitize=null -fno-sanitize=object-size -fno-sanitize=alignment" \
     -Dtests=true -Dbenchmarks=false
   targets=$(python3 scripts/testlog.py targets build-sanitize "${sanitized_tests[@]}")
   mapfile -t targets <<<"$targets"
