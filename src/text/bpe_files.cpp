@@ -18,7 +18,7 @@ namespace parsimony {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
+using nlohmann::json;  // not its ordered kind, which looks through all keys to add one
 
 constexpr const char* end_of_text = "<|endoftext|>";
 
@@ -26,24 +26,23 @@ constexpr const char* end_of_text = "<|endoftext|>";
   throw InputError(fmt::format("{}: {}", path, what));
 }
 
-ordered_json read_object(const std::string& path) {
+json read_object(const std::string& path) {
   try {
     constexpr int deepest = 8;
-    auto json = ordered_json::parse(
-        read_file(path), [&](int depth, ordered_json::parse_event_t, ordered_json&) {
-          if (depth > deepest) refuse(path, fmt::format("nested deeper than {} levels", deepest));
-          return true;
-        });
+    auto json = json::parse(read_file(path), [&](int depth, json::parse_event_t, json&) {
+      if (depth > deepest) refuse(path, fmt::format("nested deeper than {} levels", deepest));
+      return true;
+    });
     if (!json.is_object()) refuse(path, "expected a JSON object");
     return json;
-  } catch (const ordered_json::exception& e) {
+  } catch (const json::exception& e) {
     refuse(path, fmt::format("expected JSON; {}", e.what()));
   }
 }
 
 /// Adds the tokens and ids of an object to a vocabulary in the making.
 void add_tokens(const std::string& path, std::map<std::int64_t, std::string>& by_id) {
-  const ordered_json object = read_object(path);
+  const json object = read_object(path);
   for (const auto& [token, id] : object.items()) {
     if (!id.is_number_integer() || id.get<std::int64_t>() < 0) {
       refuse(path,
@@ -99,9 +98,9 @@ Merges read_merges(const std::string& path) {
 }
 
 /// A token of tokenizer_config.json, a text or an object with its content; "" for none.
-std::string token_of(const ordered_json& config, const char* key) {
+std::string token_of(const json& config, const char* key) {
   if (!config.contains(key)) return "";
-  const ordered_json& value = config[key];
+  const json& value = config[key];
   if (value.is_string()) return value.get<std::string>();
   if (value.is_object() && value.contains("content") && value["content"].is_string()) {
     return value["content"].get<std::string>();
@@ -120,7 +119,7 @@ BpeTokenizer BpeTokenizer::load(const std::string& folder) {
   std::vector<std::string> specials;
   if (const std::string added = in_folder("added_tokens.json"); fs::exists(added)) {
     add_tokens(added, by_id);
-    const ordered_json object = read_object(added);
+    const json object = read_object(added);
     for (const auto& [token, id] : object.items()) specials.push_back(token);
   }
   const std::vector<std::string> tokens = in_order(vocabulary_path, by_id);
@@ -129,7 +128,7 @@ BpeTokenizer BpeTokenizer::load(const std::string& folder) {
   };
   std::string end = known(end_of_text) ? end_of_text : "";
   if (const std::string path = in_folder("tokenizer_config.json"); fs::exists(path)) {
-    const ordered_json config = read_object(path);
+    const json config = read_object(path);
     if (const std::string named = token_of(config, "eos_token"); !named.empty()) end = named;
     for (const char* key : {"bos_token", "unk_token", "pad_token"}) {
       if (const std::string token = token_of(config, key); known(token)) specials.push_back(token);
@@ -149,9 +148,7 @@ BpeTokenizer BpeTokenizer::load(const std::string& folder) {
 
 void BpeTokenizer::save(const std::string& folder) const {
   const Impl& t = *impl_;
-  ordered_json vocabulary = ordered_json::object();
-  for (std::size_t i = 0; i < t.tokens.size(); ++i) vocabulary[t.tokens[i]] = i;
-  ordered_json config;
+  json config;
   config["tokenizer_class"] = "GPT2Tokenizer";
   config["add_prefix_space"] = false;
   if (t.end >= 0) {
@@ -159,7 +156,7 @@ void BpeTokenizer::save(const std::string& folder) const {
       config[key] = t.tokens[static_cast<std::size_t>(t.end)];
     }
   }
-  ordered_json added = ordered_json::object();
+  json added = json::object();
   for (const auto& [token, id] : t.specials) {
     if (id != t.end) added[token] = id;
   }
@@ -171,7 +168,12 @@ void BpeTokenizer::save(const std::string& folder) const {
     file.write("#version: 0.2\n");
     for (const auto& [left, right] : t.merge_texts) file.write(left + " " + right + "\n");
   });
-  write_file_atomically(in_folder("vocab.json"), vocabulary.dump() + "\n");
+  write_file_atomically(in_folder("vocab.json"), [&](AtomicFile& file) {
+    for (std::size_t i = 0; i < t.tokens.size(); ++i) {
+      file.write(fmt::format("{}{}: {}", i == 0 ? "{" : ", ", json(t.tokens[i]).dump(), i));
+    }
+    file.write("}\n");
+  });
 }
 
 }  // namespace parsimony

@@ -249,13 +249,15 @@ TEMPLATE_TEST_CASE("a matrix product has the same bits for any number of threads
   // Shared by rows and by columns, several blocks of k and of n, few columns, few rows.
   for (const Sizes s : {Sizes{301, 170, 700}, Sizes{40, 900, 200}, Sizes{2048, 8, 400},
                         Sizes{8, 2048, 400}, Sizes{200, 8, 3000}}) {
+    Rng rng(4);
+    const Tensor<TestType> left = rng.normal<TestType>({s.m, s.k});
+    const Tensor<TestType> right = rng.normal<TestType>({s.k, s.n});
     for (const bool trans_a : {false, true}) {
       for (const bool trans_b : {false, true}) {
+        const Var<TestType> a(trans_a ? left.reshape({s.k, s.m}) : left);
+        const Var<TestType> b(trans_b ? right.reshape({s.n, s.k}) : right);
         const auto run = [&](int threads) {
           set_num_threads(threads);
-          Rng rng(4);
-          const Var<TestType> a(rng.normal<TestType>(trans_a ? Shape{s.k, s.m} : Shape{s.m, s.k}));
-          const Var<TestType> b(rng.normal<TestType>(trans_b ? Shape{s.n, s.k} : Shape{s.k, s.n}));
           return matmul(a, b, trans_a, trans_b).value().to_vector();
         };
         const auto one = run(1);

@@ -289,7 +289,7 @@ TEST_CASE("pretrain: a short run learns, is deterministic and writes a model", "
   const WordPieceTokenizer tokenizer = WordPieceTokenizer::load(one.model);
   CHECK(tokenizer.size() == model->config().vocab_size);
 
-  o.steps = 4;
+  o.steps = 2;
   o.out = folder / "two";
   const PretrainResult two = pretrain(o);
   o.out = folder / "three";
