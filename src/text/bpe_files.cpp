@@ -29,12 +29,12 @@ constexpr const char* end_of_text = "<|endoftext|>";
 json read_object(const std::string& path) {
   try {
     constexpr int deepest = 8;
-    auto json = json::parse(read_file(path), [&](int depth, json::parse_event_t, json&) {
+    auto object = json::parse(read_file(path), [&](int depth, json::parse_event_t, json&) {
       if (depth > deepest) refuse(path, fmt::format("nested deeper than {} levels", deepest));
       return true;
     });
-    if (!json.is_object()) refuse(path, "expected a JSON object");
-    return json;
+    if (!object.is_object()) refuse(path, "expected a JSON object");
+    return object;
   } catch (const json::exception& e) {
     refuse(path, fmt::format("expected JSON; {}", e.what()));
   }
