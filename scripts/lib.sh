@@ -2,6 +2,9 @@
 # What the scripts in this folder share: messages, Debian packages, configuring and building.
 # Sourced, never run; expects `set -euo pipefail` in the caller.
 
+# Where ccache is installed, meson uses it; precompiled headers it keeps only if told these may be.
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 quiet=0
 

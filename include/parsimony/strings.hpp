@@ -1,5 +1,5 @@
 // Small services for text from users: numbers in every locale alike, UTF-8, text that is safe to
-// put into a message, and the name that was probably meant.
+// put into a message, beginnings and ends, and the name that was probably meant.
 #pragma once
 
 #include <string>
@@ -13,6 +13,9 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
 
 /// Text for a message: at most 40 bytes, control and broken bytes as \xNN.
 std::string printable(std::string_view text);
+
+bool starts_with(std::string_view text, std::string_view start);
+bool ends_with(std::string_view text, std::string_view end);
 
 /// Where the first byte lies that is not UTF-8 (overlong forms, surrogates and what is above
 /// U+10FFFF are not); npos if all of it is.

@@ -16,10 +16,6 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 const std::vector<std::string>& named_sets() {
   static const std::vector<std::string> sets = {"query-value", "attention-mlp", "all-dense",
                                                 "all-linear"};

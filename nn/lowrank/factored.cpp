@@ -1,6 +1,7 @@
 // The structure of models with factored layers.
 #include <parsimony/error.hpp>
 #include <parsimony/factored.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -10,10 +11,6 @@
 namespace parsimony {
 
 namespace {
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 /// The role of a layer by the end of its name, or "".
 std::string group_of(const std::string& name) {

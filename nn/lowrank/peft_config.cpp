@@ -2,6 +2,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/peft.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -19,12 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;  // "the first pattern that matches"
 
-std::string config_path(const std::string& folder) {
+std::string adapter_config_path(const std::string& folder) {
   return (fs::path(folder) / "adapter_config.json").string();
-}
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 bool is_or_ends_with(const std::string& name, const std::string& end) {
@@ -229,14 +226,14 @@ double PeftConfig::scale_of(const std::string& module) const {
 }
 
 bool is_peft_folder(const std::string& folder) {
-  const std::string path = config_path(folder);
+  const std::string path = adapter_config_path(folder);
   return fs::exists(path) && parse(path).contains("peft_type");
 }
 
 PeftFolder read_peft(const std::string& folder) {
   PeftFolder out;
   out.folder = folder;
-  out.config = read_config(config_path(folder));
+  out.config = read_config(adapter_config_path(folder));
   const std::string file = (fs::path(folder) / "adapter_model.safetensors").string();
   if (!fs::exists(file) && fs::exists(fs::path(folder) / "adapter_model.bin")) {
     throw InputError(

@@ -6,6 +6,7 @@
 #include <parsimony/files.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/peft.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -62,11 +63,6 @@ namespace fs = std::filesystem;
 using peft::adaptable_layers;
 using peft::fingerprint_key;
 using peft::root;
-using peft::starts_with;
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 /// What a name in a file stands for: half of a module's pair, or a parameter.
 struct StoredName {

@@ -27,10 +27,6 @@ struct Family {
 /// @throws ValueError for a type that is none of them.
 const Family& family(const std::string& type);
 
-inline bool starts_with(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
-
 template <class T>
 std::vector<AdapterTarget<T>> adaptable_layers(Module<T>& model);
 

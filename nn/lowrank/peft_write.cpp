@@ -3,6 +3,7 @@
 #include <parsimony/files.hpp>
 #include <parsimony/linalg.hpp>
 #include <parsimony/peft.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -22,8 +23,6 @@ namespace parsimony {
 namespace {
 
 namespace fs = std::filesystem;
-
-using peft::starts_with;
 
 /// b a = ΔW (of an embedding its transpose), cut as the options say.
 template <class T>

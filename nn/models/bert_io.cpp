@@ -1,17 +1,14 @@
 // BERT folders in Hugging Face's layout: config.json and model.safetensors.
 #include <parsimony/bert.hpp>
 
-#include <filesystem>
-
 #include <fmt/format.h>
 
 #include "checkpoint.hpp"
+#include "config_file.hpp"
 
 namespace parsimony {
 
 namespace {
-
-namespace fs = std::filesystem;
 
 /// LayerNorm's old names replaced.
 std::string renamed(const std::string& name) {
@@ -48,7 +45,7 @@ std::unique_ptr<Bert<T>> load_bert(const std::string& folder, BertHead head, con
                                    index_t num_labels, LoadReport* report,
                                    const std::vector<std::string>& labels) {
   check_weights(folder);
-  BertConfig config = load_bert_config((fs::path(folder) / "config.json").string());
+  BertConfig config = load_bert_config(config_path(folder));
   const bool other_size = num_labels > 0 && num_labels != config.num_labels;
   if (num_labels > 0) {
     config.num_labels = num_labels;
@@ -76,7 +73,7 @@ void Bert<T>::save(const std::string& folder, FloatFormat format) {
   save_checkpoint<T>(*this, folder, rules(head_), format);
   BertConfig config = config_;
   config.factored_ranks = factored_ranks(*this);
-  save_bert_config(config, (fs::path(folder) / "config.json").string(), head_);
+  save_bert_config(config, config_path(folder), head_);
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                                 \

@@ -20,10 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool starts_with(const std::string& text, const std::string& prefix) {
-  return text.compare(0, prefix.size(), prefix) == 0;
-}
-
 std::string begun_by(const std::string& name, const std::vector<std::string>& beginnings) {
   for (const std::string& beginning : beginnings) {
     if (starts_with(name, beginning)) return beginning;

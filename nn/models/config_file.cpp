@@ -4,6 +4,7 @@
 #include <parsimony/files.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <utility>
 
@@ -27,6 +28,10 @@ nlohmann::ordered_json parse(const std::string& text, const std::string& path) {
 }
 
 }  // namespace
+
+std::string config_path(const std::string& folder) {
+  return (std::filesystem::path(folder) / "config.json").string();
+}
 
 struct ConfigReader::Json {
   nlohmann::ordered_json value;

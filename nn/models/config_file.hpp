@@ -12,6 +12,8 @@
 
 namespace parsimony {
 
+std::string config_path(const std::string& folder);
+
 /// Checked access to the keys of a config.json, with the file's name in every message. A key that
 /// is missing or null leaves the value as it is, unless it is required.
 class ConfigReader {

@@ -3,7 +3,6 @@
 #include <parsimony/error.hpp>
 
 #include <algorithm>
-#include <filesystem>
 
 #include <fmt/format.h>
 
@@ -169,7 +168,7 @@ void DecoderConfig::check() const {
 }
 
 std::string model_type(const std::string& folder) {
-  const ConfigReader read((std::filesystem::path(folder) / "config.json").string());
+  const ConfigReader read(config_path(folder));
   std::string type;
   read.text("model_type", type);
   return type;

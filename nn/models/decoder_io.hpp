@@ -4,7 +4,6 @@
 #include <parsimony/decoder.hpp>
 #include <parsimony/error.hpp>
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,10 +32,6 @@ inline CheckpointRules decoder_rules(const std::string& prefix) {
   r.optional = {"score."};
   r.resizable = "score.";
   return r;
-}
-
-inline std::string config_path(const std::string& folder) {
-  return (std::filesystem::path(folder) / "config.json").string();
 }
 
 /// The ids of the special tokens and the labels, which all decoders have.

@@ -58,7 +58,7 @@ bool conv1d(const std::string& name) {
   return false;
 }
 
-CheckpointRules rules() {
+CheckpointRules gpt2_rules() {
   CheckpointRules r = decoder_rules("transformer.");
   r.transposed = conv1d;
   r.ignored = [](const std::string& name) {
@@ -145,7 +145,7 @@ Var<T> Gpt2<T>::hidden(const Tensor<std::int64_t>& ids, const Tensor<std::uint8_
 
 template <class T>
 void Gpt2<T>::save(const std::string& folder, FloatFormat format) {
-  save_checkpoint<T>(*this, folder, rules(), format);
+  save_checkpoint<T>(*this, folder, gpt2_rules(), format);
   const Gpt2Config& c = config_;
   ConfigWriter write("gpt2", this->head() == DecoderHead::classifier
                                  ? "GPT2ForSequenceClassification"
@@ -232,7 +232,7 @@ std::unique_ptr<Decoder<T>> load_gpt2(const std::string& folder, DecoderHead hea
                                       index_t num_labels, LoadReport* report,
                                       const std::vector<std::string>& labels) {
   return load_with_head<Gpt2<T>>(load_gpt2_config(config_path(folder)), folder, head, rng,
-                                 num_labels, report, labels, rules());
+                                 num_labels, report, labels, gpt2_rules());
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                              \

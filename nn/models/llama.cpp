@@ -63,7 +63,7 @@ struct LlamaLayer : Module<T> {
   RmsNorm<T> input_norm, middle_norm;
 };
 
-CheckpointRules rules() {
+CheckpointRules llama_rules() {
   CheckpointRules r = decoder_rules("model.");
   r.ignored = [](const std::string& name) {
     return name.find("rotary_emb.inv_freq") != std::string::npos || name == "lm_head.weight";
@@ -155,7 +155,7 @@ Var<T> Llama<T>::hidden(const Tensor<std::int64_t>& ids, const Tensor<std::uint8
 
 template <class T>
 void Llama<T>::save(const std::string& folder, FloatFormat format) {
-  save_checkpoint<T>(*this, folder, rules(), format);
+  save_checkpoint<T>(*this, folder, llama_rules(), format);
   const LlamaConfig& c = config_;
   ConfigWriter write("llama", this->head() == DecoderHead::classifier
                                   ? "LlamaForSequenceClassification"
@@ -269,7 +269,7 @@ std::unique_ptr<Decoder<T>> load_llama(const std::string& folder, DecoderHead he
                                        index_t num_labels, LoadReport* report,
                                        const std::vector<std::string>& labels) {
   return load_with_head<Llama<T>>(load_llama_config(config_path(folder)), folder, head, rng,
-                                  num_labels, report, labels, rules());
+                                  num_labels, report, labels, llama_rules());
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                               \

@@ -4,7 +4,6 @@
 #include <parsimony/vit.hpp>
 
 #include <algorithm>
-#include <filesystem>
 
 #include <fmt/format.h>
 
@@ -75,10 +74,6 @@ CheckpointRules rules(const VitConfig& c) {
   r.shapes["vit.embeddings.patch_embeddings.projection.weight"] = {c.hidden_size, c.num_channels,
                                                                    c.patch_size, c.patch_size};
   return r;
-}
-
-std::string config_path(const std::string& folder) {
-  return (std::filesystem::path(folder) / "config.json").string();
 }
 
 /// Patches row by row, each flattened as (channels, size, size): (batch, patches, their pixels).

@@ -3,6 +3,7 @@
 #include <parsimony/csv.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/safetensors.hpp>
+#include <parsimony/strings.hpp>
 
 #include <cmath>
 
@@ -16,10 +17,6 @@ namespace parsimony::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 void write_ids(const std::string& path, const std::string& what, const IdTable& ids) {
   CsvWriter csv(path, {"row", what});

@@ -24,7 +24,8 @@ namespace {
 using Kind = TextFormat::Kind;
 using Header = TextFormat::Header;
 
-bool ends_with(const std::string& name, std::string_view end) {
+/// In lower or upper case.
+bool has_extension(const std::string& name, std::string_view end) {
   if (name.size() < end.size()) return false;
   return std::equal(end.rbegin(), end.rend(), name.rbegin(), [](char a, char b) {
     return a == std::tolower(static_cast<unsigned char>(b));
@@ -33,9 +34,9 @@ bool ends_with(const std::string& name, std::string_view end) {
 
 Kind kind_of(const std::string& name, Kind kind) {
   if (kind != Kind::detect) return kind;
-  if (ends_with(name, ".csv")) return Kind::csv;
+  if (has_extension(name, ".csv")) return Kind::csv;
   for (const char* end : {".jsonl", ".ndjson", ".json"}) {
-    if (ends_with(name, end)) return Kind::jsonl;
+    if (has_extension(name, end)) return Kind::jsonl;
   }
   return Kind::tsv;
 }

@@ -6,28 +6,22 @@
 
 #include <cmath>
 #include <functional>
-#include <limits>
 
 #include "grad/op_table.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 
 using namespace parsimony;
 using namespace parsimony::testing;
+using Ids = Tensor<std::int64_t>;
 
 namespace {
-
-constexpr double inf = std::numeric_limits<double>::infinity();
-const double nan_value = std::nan("");
 
 Var<double> leaf(const Shape& shape, const std::vector<double>& values) {
   return Var<double>(Tensor<double>(shape, values), true);
 }
 
 Var<double> leaf(const Shape& shape) { return Var<double>(Tensor<double>::ones(shape), true); }
-
-Tensor<std::int64_t> ids(const Shape& shape, const std::vector<std::int64_t>& values) {
-  return Tensor<std::int64_t>(shape, values);
-}
 
 /// Gradient of Σ f(x).
 std::vector<double> gradient(const Var<double>& x, const Var<double>& y) {
@@ -66,11 +60,11 @@ TEST_CASE("rows of large entries neither overflow nor lose their differences", "
   CHECK(log_softmax(x).value().at({0, 0}) ==
         Approx(-1 - std::log1p(std::exp(-1.0))).epsilon(1e-14));
   CHECK(log_softmax(x).value().at({1, 0}) == Approx(-std::log(2.0)).epsilon(1e-14));
-  const auto masked = leaf({3}, {0, -inf, 0});
+  const auto masked = leaf({3}, {0, -infinity, 0});
   CHECK(softmax(masked).value().to_vector() == std::vector<double>{0.5, 0, 0.5});
-  CHECK(logsumexp(leaf({2}, {-inf, -inf})).item() == -inf);
-  CHECK(logsumexp(leaf({2}, {inf, 0})).item() == inf);
-  CHECK(logsumexp(leaf({1, 0})).value().at({0}) == -inf);
+  CHECK(logsumexp(leaf({2}, {-infinity, -infinity})).item() == -infinity);
+  CHECK(logsumexp(leaf({2}, {infinity, 0})).item() == infinity);
+  CHECK(logsumexp(leaf({1, 0})).value().at({0}) == -infinity);
   const auto far = leaf({4}, {-800, -30, 30, 800});
   const auto s = sigmoid(far).value();
   CHECK(s.at({0}) == 0);
@@ -97,24 +91,24 @@ TEST_CASE("reductions over nothing follow NumPy", "[grad]") {
 
 TEST_CASE("gather and scatter add repeated ids up", "[grad]") {
   const auto table = leaf({3, 2}, {1, 2, 3, 4, 5, 6});
-  const auto y = gather_rows(table, ids({4}, {2, 0, 2, 2}));
+  const auto y = gather_rows(table, Ids({4}, {2, 0, 2, 2}));
   CHECK(y.value().to_vector() == std::vector<double>{5, 6, 1, 2, 5, 6, 5, 6});
   backward(sum(y));
   CHECK(table.grad().to_vector() == std::vector<double>{1, 1, 0, 0, 3, 3});
   const auto x = leaf({3}, {1, 2, 4});
-  CHECK(scatter_add_rows(x, ids({3}, {1, 1, 3}), 5).value().to_vector() ==
+  CHECK(scatter_add_rows(x, Ids({3}, {1, 1, 3}), 5).value().to_vector() ==
         std::vector<double>{0, 3, 0, 4, 0});
 }
 
 TEST_CASE("cross entropy counts only rows that are not ignored", "[grad]") {
   const auto x = leaf({3, 2}, {0, 0, 7, -7, 1, 3});
-  const auto loss = cross_entropy(x, ids({3}, {1, -100, 1}));
+  const auto loss = cross_entropy(x, Ids({3}, {1, -100, 1}));
   CHECK(loss.item() == Approx((std::log(2.0) + std::log1p(std::exp(-2.0))) / 2).epsilon(1e-14));
   backward(loss);
   CHECK(x.grad().at({1, 0}) == 0);
   CHECK(x.grad().at({1, 1}) == 0);
   CHECK(x.grad().at({0, 0}) == Approx(0.25).epsilon(1e-14));
-  const auto own = cross_entropy(x, ids({3}, {1, 9, 1}), 9);
+  const auto own = cross_entropy(x, Ids({3}, {1, 9, 1}), 9);
   CHECK(own.item() == loss.item());
 }
 
@@ -175,10 +169,10 @@ TEST_CASE("ops refuse shapes that do not fit", "[grad]") {
        [&] { layer_norm(a, leaf({4}), leaf({3}), 0); }},
       {"layer_norm: expected bias of shape (3,)", [&] { layer_norm(a, leaf({3}), scalar, 0); }},
       {"rms_norm: expected weight of shape (3,)", [&] { rms_norm(a, leaf({1}), 0); }},
-      {"gather_rows: expected a table", [&] { gather_rows(scalar, ids({1}, {0})); }},
+      {"gather_rows: expected a table", [&] { gather_rows(scalar, Ids({1}, {0})); }},
       {"scatter_add_rows: expected rows",
        [&] {
-         scatter_add_rows(a, ids({3}, {0, 0, 0}), 1);
+         scatter_add_rows(a, Ids({3}, {0, 0, 0}), 1);
        }},
       {"half_squared_error: shapes (2, 3) and (2, 4) differ",
        [&] { half_squared_error(a, target); }},
@@ -189,9 +183,9 @@ TEST_CASE("ops refuse shapes that do not fit", "[grad]") {
       {"mean_squared_error: shapes", [&] { mean_squared_error(a, target); }},
       {"cross_entropy: expected logits (..., classes)",
        [&] {
-         cross_entropy(a, ids({3}, {0, 0, 0}));
+         cross_entropy(a, Ids({3}, {0, 0, 0}));
        }},
-      {"cross_entropy: expected logits", [&] { cross_entropy(scalar, ids({}, {0})); }},
+      {"cross_entropy: expected logits", [&] { cross_entropy(scalar, Ids({}, {0})); }},
   };
   for (const auto& [message, call] : wrong) {
     CAPTURE(message);
@@ -202,13 +196,13 @@ TEST_CASE("ops refuse shapes that do not fit", "[grad]") {
 
 TEST_CASE("ops refuse ids and labels out of range", "[grad]") {
   const auto a = leaf({2, 3});
-  CHECK_THROWS_AS(gather_rows(a, ids({1}, {2})), ValueError);
-  CHECK_THROWS_WITH(gather_rows(a, ids({2}, {0, -1})),
+  CHECK_THROWS_AS(gather_rows(a, Ids({1}, {2})), ValueError);
+  CHECK_THROWS_WITH(gather_rows(a, Ids({2}, {0, -1})),
                     contains("gather_rows: expected ids in [0, 2); got -1 at position 1"));
-  CHECK_THROWS_AS(scatter_add_rows(a, ids({2}, {0, 5}), 5), ValueError);
-  CHECK_THROWS_WITH(cross_entropy(a, ids({2}, {0, 3})),
+  CHECK_THROWS_AS(scatter_add_rows(a, Ids({2}, {0, 5}), 5), ValueError);
+  CHECK_THROWS_WITH(cross_entropy(a, Ids({2}, {0, 3})),
                     contains("cross_entropy: expected labels in [0, 3) or -100; got 3 in row 1"));
-  CHECK_THROWS_WITH(cross_entropy(a, ids({2}, {-100, -100})), contains("no row counts"));
+  CHECK_THROWS_WITH(cross_entropy(a, Ids({2}, {-100, -100})), contains("no row counts"));
 }
 
 TEST_CASE("values and gradients have the same bits for one thread and for several", "[grad]") {

@@ -14,6 +14,7 @@
 
 #include "support/adapters.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/small_bert.hpp"
 #include "support/temp_folder.hpp"
 
@@ -48,8 +49,6 @@ void attach(Bert<T>& model, const AdapterKind& kind, const std::string& set = "a
       probe_gradients<T>(model, set, options, Rng(2), [&] { return loss_of(model); });
   attach_adapters<T>(model, set, options, Rng(3), gradients);
 }
-
-double distance(const Tensor<double>& a, const Tensor<double>& b) { return max_abs(sub(a, b)); }
 
 /// A module with one table.
 struct Table : Module<double> {
@@ -182,8 +181,8 @@ TEST_CASE("adapted models: the gradient's subspace without the gradient", "[adap
       CHECK(std::abs(found.s.at({i}) - s.s.at({i})) < 1e-9 * s.s.at({0}));
     }
     const auto projector = [](const Tensor<double>& q) { return matmul(q, q, false, true); };
-    CHECK(distance(projector(found.u), projector(slice(s.u, 1, 0, h))) < 1e-7);
-    CHECK(distance(projector(found.v), projector(transpose(s.vt.rows(0, h)))) < 1e-7);
+    CHECK(largest_difference(projector(found.u), projector(slice(s.u, 1, 0, h))) < 1e-7);
+    CHECK(largest_difference(projector(found.v), projector(transpose(s.vt.rows(0, h)))) < 1e-7);
   };
   for (const auto& [in, out] : {std::pair<index_t, index_t>{30, 18}, {18, 30}, {20, 20}}) {
     Layer layer(in, out);

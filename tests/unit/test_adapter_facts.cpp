@@ -11,6 +11,7 @@
 
 #include "kernels/philox.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/temp_folder.hpp"
 #include "unit/adapter_table.hpp"
 
@@ -39,11 +40,6 @@ Var<T> parameter(const Adapter<T>& adapter, const std::string& name) {
   throw std::runtime_error("no parameter " + name);
 }
 
-template <class T>
-double difference(const Tensor<T>& a, const Tensor<T>& b) {
-  return max_abs(sub(a, b));
-}
-
 Tensor<double> columns(const Tensor<double>& a, index_t count) { return slice(a, 1, 0, count); }
 
 TEST_CASE("olora: the base loses what the first r columns of W span") {
@@ -55,13 +51,13 @@ TEST_CASE("olora: the base loses what the first r columns of W span") {
         made(site, {"olora", {{"rank", r}, {"alpha", s * static_cast<double>(r)}}});
     const LayerWeight<double> layer = adapter->applied(Var<double>(site.weight));
     const Tensor<double>& base = layer.base.value();
-    CHECK(difference(columns(base, r), scale(columns(site.weight, r), 1 - s)) < 1e-13);
+    CHECK(largest_difference(columns(base, r), scale(columns(site.weight, r), 1 - s)) < 1e-13);
     CHECK(orthonormality_error(parameter(*adapter, "B").value()) < 1e-13);
     for (index_t i = 0; i < r; ++i) {
       for (index_t j = 0; j < i; ++j) CHECK(parameter(*adapter, "A").value().at({i, j}) == 0);
     }
     const Tensor<double> part = matmul(layer.update.left, layer.update.right).value();
-    CHECK(difference(add(base, part), site.weight) < 1e-13);
+    CHECK(largest_difference(add(base, part), site.weight) < 1e-13);
   }
 }
 
@@ -92,7 +88,7 @@ TEST_CASE("lora-xs: between singular vectors of one sign, with a gradient from t
   const Svd<double> s = svd(site.weight);
   const Tensor<double> best =
       matmul(mul(columns(s.u, r), slice(s.s, 0, 0, r).reshape({1, r})), s.vt.rows(0, r));
-  CHECK(difference(adapter->delta(), best) < 1e-13);
+  CHECK(largest_difference(adapter->delta(), best) < 1e-13);
   const LoraPair<double> pair = adapter->to_lora();
   CHECK(orthonormality_error(pair.b) < 1e-13);
   for (index_t k = 0; k < r; ++k) {
@@ -117,8 +113,9 @@ TEST_CASE("rslora and lora-plus: the scaling and the step of LoRA changed") {
     return adapter->delta();
   };
   const Tensor<double> plain = delta({"lora", {{"rank", r}, {"init", "peft"}, {"alpha", 5.0}}});
-  CHECK(difference(delta({"rslora", {{"rank", r}, {"alpha", 5.0}}}), scale(plain, 2.0)) < 1e-14);
-  CHECK(difference(delta({"lora-plus", {{"rank", r}, {"alpha", 5.0}}}), plain) == 0);
+  CHECK(largest_difference(delta({"rslora", {{"rank", r}, {"alpha", 5.0}}}), scale(plain, 2.0)) <
+        1e-14);
+  CHECK(largest_difference(delta({"lora-plus", {{"rank", r}, {"alpha", 5.0}}}), plain) == 0);
 
   struct Model : Module<double> {
     Model() : layer(14, 9, Rng(1), 0.1) { this->child("layer", layer); }
@@ -152,8 +149,8 @@ TEST_CASE("vera: one frozen pair for all layers, by the widest of them") {
   CHECK(max_abs(parameter(*model.a.adapter(), "b").value()) == 0);
   const LoraPair<float> a = frames(model.a);
   const LoraPair<float> b = frames(model.b);
-  CHECK(difference(slice(a.a, 1, 0, 6), b.a) == 0);
-  CHECK(difference(a.b, b.b.rows(0, 9)) == 0);
+  CHECK(largest_difference(slice(a.a, 1, 0, 6), b.a) == 0);
+  CHECK(largest_difference(a.b, b.b.rows(0, 9)) == 0);
   CHECK(max_abs(a.a) <= std::sqrt(6.0 / 14));
   CHECK(max_abs(a.a) > 0.8 * std::sqrt(6.0 / 14));
   CHECK(max_abs(b.b) <= std::sqrt(6.0 / 4));
@@ -187,7 +184,7 @@ TEST_CASE("dora: gradients with the norm as a constant; an output without weight
       gradients(linear(x, mul(v, div(reshape(parameter(*adapter, "magnitude"), {5, 1}), norm))));
   for (std::size_t i = 0; i < got.size(); ++i) {
     INFO("result " << i);
-    CHECK(difference(got[i], expected[i]) < 1e-12);
+    CHECK(largest_difference(got[i], expected[i]) < 1e-12);
   }
   std::fill_n(site.weight.mutable_data() + 7, 7, 0.0);
   const auto empty = made(site, {"dora", {{"rank", index_t{2}}}});
@@ -267,8 +264,8 @@ TEST_CASE("mora: the operators of every type, padded, cut and repeated") {
       const Tensor<double> x = Rng(5).normal<double>({1, in});
       const std::vector<double> y =
           mora_row(static_cast<int>(type), m.value(), x.to_vector(), static_cast<std::size_t>(out));
-      CHECK(difference(matmul(x, adapter->delta(), false, true), Tensor<double>({1, out}, y)) <
-            1e-12);
+      CHECK(largest_difference(matmul(x, adapter->delta(), false, true),
+                               Tensor<double>({1, out}, y)) < 1e-12);
       const index_t rank = numerical_rank(adapter->delta());
       if (type == 6) CHECK(rank == std::min(in, out));
       if (type != 6) CHECK(rank <= m.dim(0));
@@ -313,7 +310,7 @@ void check_combination(double tolerance) {
       }
       CHECK(std::abs(static_cast<double>(c.grad().data()[i]) - product) < 100 * tolerance);
     }
-    CHECK(difference(cast<double>(y.value()), expected) < tolerance);
+    CHECK(largest_difference(cast<double>(y.value()), expected) < tolerance);
   }
 }
 
@@ -345,14 +342,14 @@ TEST_CASE("nola: bases belong to seed, layer, side and index, and to nothing els
   const int before = num_threads();
   for (const int threads : {1, 2, 3}) {
     set_num_threads(threads);
-    CHECK(difference(delta("a", 9, false, 1), first) == 0);
+    CHECK(largest_difference(delta("a", 9, false, 1), first) == 0);
   }
   set_num_threads(before);
-  CHECK(difference(delta("b", 9, false, 1), first) > 1e-3);
-  CHECK(difference(delta("a", 9, false, 2), first) > 1e-3);
-  CHECK(difference(delta("a", 9, true, 1), delta("b", 9, true, 1)) == 0);
+  CHECK(largest_difference(delta("b", 9, false, 1), first) > 1e-3);
+  CHECK(largest_difference(delta("a", 9, false, 2), first) > 1e-3);
+  CHECK(largest_difference(delta("a", 9, true, 1), delta("b", 9, true, 1)) == 0);
   // A taller layer has the shorter one's rows.
-  CHECK(difference(delta("a", 12, false, 1).rows(0, 9), first) == 0);
+  CHECK(largest_difference(delta("a", 12, false, 1).rows(0, 9), first) == 0);
   // With coefficients of size 1 the entries of the factors are about 1/√3.
   const auto adapter =
       made(site_of<float>(200, 200), {"nola", {{"rank", index_t{8}}, {"bases", index_t{64}}}});

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/temp_folder.hpp"
 #include "unit/adapter_table.hpp"
 
@@ -51,11 +52,6 @@ void disturb(Adapter<T>& adapter, double size = 0.3) {
   }
 }
 
-template <class T>
-double difference(const Tensor<T>& a, const Tensor<T>& b) {
-  return max_abs(sub(a, b));
-}
-
 template <class F>
 void for_each_row(F f) {
   for (const AdapterRow& row : adapter_table()) {
@@ -87,7 +83,7 @@ TEST_CASE("adapters: the start is the base layer, the count is the formula's") {
     CHECK(adapter->parameter_count() == row.count(side_in, side_out, rank));
     CHECK(max_abs(adapter->delta()) <= std::max(row.start, 1e-14));
     const auto same = made<double>(row, embedding);
-    CHECK(difference(adapter->delta(), same->delta()) == 0);
+    CHECK(largest_difference(adapter->delta(), same->delta()) == 0);
   });
 }
 
@@ -106,7 +102,8 @@ void check_merge(double tolerance) {
         Tensor<std::int64_t> ids({count});
         for (index_t i = 0; i < count; ++i) ids.mutable_data()[i] = 7 * i % side_in;
         const Var<T> got = adapter->rows(ids, weight);
-        CHECK(difference(got.value(), gather_rows(Var<T>(merged), ids).value()) < tolerance);
+        CHECK(largest_difference(got.value(), gather_rows(Var<T>(merged), ids).value()) <
+              tolerance);
       }
       return;
     }
@@ -116,7 +113,7 @@ void check_merge(double tolerance) {
       for (const Var<T>& b : {bias, Var<T>()}) {
         Pass pass;
         const Var<T> got = adapter->linear(x, weight, b, pass);
-        CHECK(difference(got.value(), linear(x, Var<T>(merged), b).value()) < tolerance);
+        CHECK(largest_difference(got.value(), linear(x, Var<T>(merged), b).value()) < tolerance);
       }
     }
   });
@@ -181,11 +178,11 @@ TEST_CASE("adapters: dropout acts on the adapter's input alone, in training alon
     const auto adapter = made<double>(dropping);
     const auto run = [&](Pass pass) { return adapter->linear(x, weight, bias, pass).value(); };
     if (row.start == 0) {  // nothing to drop from: the base's part is left alone
-      CHECK(difference(run(Pass(Rng(1))), linear(x, weight, bias).value()) < 1e-12);
+      CHECK(largest_difference(run(Pass(Rng(1))), linear(x, weight, bias).value()) < 1e-12);
     }
     disturb(*adapter);
-    CHECK(difference(run(Pass(Rng(1))), run(Pass(Rng(1)))) == 0);
-    CHECK(difference(run(Pass(Rng(1))), run(Pass(Rng(2)))) > 1e-3);
+    CHECK(largest_difference(run(Pass(Rng(1))), run(Pass(Rng(1)))) == 0);
+    CHECK(largest_difference(run(Pass(Rng(1))), run(Pass(Rng(2)))) > 1e-3);
     // Unbiased: the mean over draws comes near the layer without dropout.
     Tensor<double> mean = Tensor<double>::zeros({40, side_out});
     const int draws = 400;
@@ -193,8 +190,8 @@ TEST_CASE("adapters: dropout acts on the adapter's input alone, in training alon
       const auto stream = static_cast<std::uint64_t>(i);
       mean = add(mean, scale(run(Pass(Rng(3).split(stream))), 1.0 / draws));
     }
-    const double noise = difference(run(Pass(Rng(1))), run(Pass()));
-    CHECK(difference(mean, run(Pass())) < 0.3 * noise);
+    const double noise = largest_difference(run(Pass(Rng(1))), run(Pass()));
+    CHECK(largest_difference(mean, run(Pass())) < 0.3 * noise);
     CHECK_THROWS_WITH(
         made<double>({"", AdapterOptions(row.options).set("adapter_dropout", 1.0), {}, {}}),
         contains("adapter_dropout: expected 0 or more, below 1; got 1"));
@@ -214,7 +211,7 @@ TEST_CASE("adapters: the LoRA pair is the update, of the rank it says, or there 
     CHECK(pair.a.shape() == Shape{pair.rank(), side_in});
     CHECK(pair.b.shape() == Shape{side_out, pair.rank()});
     const Tensor<double> product = matmul(pair.b, pair.a);
-    CHECK(difference(embedding ? transpose(product) : product, adapter->delta()) < 1e-12);
+    CHECK(largest_difference(embedding ? transpose(product) : product, adapter->delta()) < 1e-12);
   });
 }
 
@@ -272,7 +269,7 @@ TEST_CASE("adapters: a folder comes back to the bit, and so does training from i
     const AdapterFolder found = load_adapters<float>(*loaded, folder.path());
     CHECK(found.options.method == options.method);
     CHECK(loaded->parameter_count() == before);
-    CHECK(difference(logits(*loaded), logits(*model)) == 0);
+    CHECK(largest_difference(logits(*loaded), logits(*model)) == 0);
     // Parameters and moments are all of the state: the loaded model goes on as the other does.
     AdamW<float> resumed(trainable_groups<float>(*loaded), 1e-3);
     const auto from = optimizer.state();
@@ -285,7 +282,7 @@ TEST_CASE("adapters: a folder comes back to the bit, and so does training from i
     steps.mutable_data()[0] = optimizer.counter().item();
     step(*model, optimizer, 2);
     step(*loaded, resumed, 2);
-    CHECK(difference(logits(*loaded), logits(*model)) == 0);
+    CHECK(largest_difference(logits(*loaded), logits(*model)) == 0);
   }
 }
 

@@ -13,13 +13,12 @@
 
 #include "support/adapters.hpp"
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 
 using namespace parsimony;
 using namespace parsimony::testing;
 
 namespace {
-
-double distance(const Tensor<double>& a, const Tensor<double>& b) { return max_abs(sub(a, b)); }
 
 /// Every parameter drawn anew, so that none is at a special point.
 void randomise(const Adapter<double>& adapter, Rng rng, double size) {
@@ -107,7 +106,8 @@ TEST_CASE("adapters: gradients flow to the input of the layer", "[adapters][A1]"
     Pass pass;
     backward(adapter->linear(x, weight, bias, pass), upstream);
     // dx = dy (W + ΔW)
-    CHECK(distance(x.grad(), matmul(upstream, add(weight.value(), adapter->delta()))) < 1e-13);
+    CHECK(largest_difference(x.grad(), matmul(upstream, add(weight.value(), adapter->delta()))) <
+          1e-13);
   }
 }
 
@@ -203,11 +203,11 @@ TEST_CASE("adapters: factored and materialised application give one result", "[a
         const Var<double> y =
             exact->linear(Var<double>(x), Var<double>(cast<double>(cast<float>(weight))),
                           Var<double>(bias), pass);
-        CHECK(distance(y.value(), expected) < 1e-13);
+        CHECK(largest_difference(y.value(), expected) < 1e-13);
         const Var<float> z =
             rounded->linear(Var<float>(cast<float>(x)), Var<float>(cast<float>(weight)),
                             Var<float>(cast<float>(bias)), pass);
-        CHECK(distance(cast<double>(z.value()), expected) < 3e-6 * max_abs(expected));
+        CHECK(largest_difference(cast<double>(z.value()), expected) < 3e-6 * max_abs(expected));
         // Gradients of the factors too: those of the sum over rows of the definition.
         const Tensor<double> dy = rng.split("dy").normal<double>(expected.shape(), 0.1);
         backward(exact->linear(Var<double>(x), Var<double>(weight), Var<double>(bias), pass), dy);
@@ -220,7 +220,7 @@ TEST_CASE("adapters: factored and materialised application give one result", "[a
         backward(u.dense.defined() ? u.dense : matmul(u.left, u.right), matmul(dy, x, true, false));
         std::size_t i = 0;
         for (auto& [name, var] : exact->named_parameters()) {
-          CHECK(distance(found[i++], var.grad()) < 1e-12);
+          CHECK(largest_difference(found[i++], var.grad()) < 1e-12);
           var.zero_grad();
         }
       }
@@ -231,7 +231,7 @@ TEST_CASE("adapters: factored and materialised application give one result", "[a
       const Tensor<double> rows = table->rows(ids, Var<double>(weight)).value();
       for (index_t i = 0; i < 5; ++i) {
         const index_t id = ids.data()[i];
-        CHECK(distance(rows.rows(i, i + 1), all.rows(id, id + 1)) < 1e-14);
+        CHECK(largest_difference(rows.rows(i, i + 1), all.rows(id, id + 1)) < 1e-14);
       }
     }
   }
@@ -253,10 +253,10 @@ TEST_CASE("adapters: dropout of PEFT's LoRA is on its own input", "[adapters]") 
   };
   // ΔW = 0: dropout shows nowhere, so it is not on the frozen path.
   const Tensor<double> base = matmul(x, site.weight, false, true);
-  CHECK(distance(run(Pass(Rng(1))), base) < 1e-13);
+  CHECK(largest_difference(run(Pass(Rng(1))), base) < 1e-13);
   randomise(*adapter, rng.split("values"), 0.5);
   const Tensor<double> delta = adapter->delta();
-  CHECK(distance(run(Pass()), add(base, matmul(x, delta, false, true))) < 1e-12);
+  CHECK(largest_difference(run(Pass()), add(base, matmul(x, delta, false, true))) < 1e-12);
   // In training it sees x with some entries dropped and the others doubled.
   const Tensor<double> difference = sub(run(Pass(Rng(1))), base);
   const Tensor<double> seen = transpose(
@@ -379,7 +379,7 @@ TEST_CASE("adapters: the compressed form is the authors' construction", "[adapte
     REQUIRE(p.at("left").shape() == Shape{m, 2 * h});
     REQUIRE(p.at("right").shape() == Shape{n, 2 * h});
     for (const char* core : {"core.1", "core.2", "core.3"}) {
-      CHECK(distance(p.at(core), Tensor<double>::eye(2 * h, eps)) == 0);
+      CHECK(largest_difference(p.at(core), Tensor<double>::eye(2 * h, eps)) == 0);
     }
 
     // On the narrower side the factor is Q with O restricted to it on the other: Qᵀ O is known, the
@@ -405,14 +405,14 @@ TEST_CASE("adapters: the compressed form is the authors' construction", "[adapte
 
     const Tensor<double> found = matmul(p.at("left"), p.at("right"), false, true);
     const auto product = outer_factors_from_product_gradient(g, o, h);
-    CHECK(distance(found, matmul(product.left, product.right, false, true)) < 1e-12);
-    CHECK(distance(adapter->delta(), scale(found, eps * eps * eps)) < 1e-15);
+    CHECK(largest_difference(found, matmul(product.left, product.right, false, true)) < 1e-12);
+    CHECK(largest_difference(adapter->delta(), scale(found, eps * eps * eps)) < 1e-15);
     if (m == n) {
       const Tensor<double> identity = Tensor<double>::eye(n, eps);
       const std::vector<Tensor<double>> initial = {scale(o, eps), identity, identity};
       const Tensor<double> first = scale(g, eps * eps);  // of W_1: (W_3 W_2)ᵀ G
       const auto theirs = outer_factors_by_intersection(initial, first, h);
-      CHECK(distance(found, matmul(theirs.left, theirs.right, false, true)) < 1e-12);
+      CHECK(largest_difference(found, matmul(theirs.left, theirs.right, false, true)) < 1e-12);
     }
   }
 }

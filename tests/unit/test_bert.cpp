@@ -11,10 +11,12 @@
 
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
+#include "support/numbers.hpp"
 
 using namespace parsimony;
 using parsimony::testing::contains;
 using parsimony::testing::fixture;
+using parsimony::testing::largest_difference;
 
 namespace {
 
@@ -27,18 +29,6 @@ const Case cases[] = {
     {"regression", BertHead::classifier},   {"three_types", BertHead::classifier},
     {"rectified", BertHead::classifier},    {"masked_lm", BertHead::masked_lm},
     {"masked_lm_half", BertHead::masked_lm}};
-
-template <class T, class Expected>
-double largest_difference(const Tensor<T>& found, const Tensor<Expected>& expected) {
-  REQUIRE(found.shape() == expected.shape());
-  double most = 0;
-  for (index_t i = 0; i < found.size(); ++i) {
-    const double d =
-        std::abs(static_cast<double>(found.data()[i]) - static_cast<double>(expected.data()[i]));
-    most = std::isfinite(d) ? std::max(most, d) : 1e300;
-  }
-  return most;
-}
 
 /// Over the tokens that count.
 template <class T>

@@ -14,12 +14,12 @@
 
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
+#include "support/numbers.hpp"
 
 using namespace parsimony;
+using parsimony::testing::largest_difference;
 
 namespace {
-
-double distance(const Tensor<double>& a, const Tensor<double>& b) { return max_abs(sub(a, b)); }
 
 Tensor<double> chain(const std::vector<Tensor<double>>& factors) {
   Tensor<double> product = factors[0];
@@ -75,7 +75,8 @@ TEST_CASE("gradient descent follows NumPy's trajectory", "[deep_linear]") {
     const auto expected = start(std::to_string(t));
     for (int l = 1; l <= 3; ++l) {
       CAPTURE(t, l);
-      CHECK(distance(net.factor(l).value(), expected[static_cast<std::size_t>(l - 1)]) < 1e-12);
+      CHECK(largest_difference(net.factor(l).value(), expected[static_cast<std::size_t>(l - 1)]) <
+            1e-12);
     }
   }
   // The theorem's plateau in the file's own weights.
@@ -107,28 +108,29 @@ TEST_CASE("factors are scaled orthogonal, of any shape", "[deep_linear]") {
 TEST_CASE("a layer's draw does not depend on the other layers", "[deep_linear]") {
   const DeepLinear<double> shallow({6, 6, 6}, {1.0}, Rng(4));
   const DeepLinear<double> deep({6, 6, 6, 6, 6}, {1.0}, Rng(4));
-  CHECK(distance(shallow.factor(1).value(), deep.factor(1).value()) == 0.0);
-  CHECK(distance(shallow.factor(2).value(), deep.factor(2).value()) == 0.0);
-  CHECK(distance(deep.factor(3).value(), deep.factor(4).value()) > 0.1);
+  CHECK(largest_difference(shallow.factor(1).value(), deep.factor(1).value()) == 0.0);
+  CHECK(largest_difference(shallow.factor(2).value(), deep.factor(2).value()) == 0.0);
+  CHECK(largest_difference(deep.factor(3).value(), deep.factor(4).value()) > 0.1);
 }
 
 TEST_CASE("the product is the chain's, from whichever end is cheaper", "[deep_linear]") {
   for (const auto& dims : std::vector<std::vector<index_t>>{
            {8, 8, 8}, {2, 9, 9, 9}, {9, 9, 9, 2}, {5, 1, 5}, {3, 12, 1, 12, 4}}) {
     const DeepLinear<double> net(dims, {1.5}, Rng(5));
-    CHECK(distance(net.product().value(), chain(net.values())) < 1e-13);
+    CHECK(largest_difference(net.product().value(), chain(net.values())) < 1e-13);
   }
 }
 
 TEST_CASE("entries on omega are those of the product", "[deep_linear]") {
   const IndexSet omega = random_index_set(9, 7, 0.4, Rng(6));
   const DeepLinear<double> net({7, 4, 5, 9}, {0.8}, Rng(7));
-  CHECK(distance(net.sampled(omega).value(), gather_entries(omega, net.product().value())) < 1e-14);
+  CHECK(largest_difference(net.sampled(omega).value(),
+                           gather_entries(omega, net.product().value())) < 1e-14);
   Rng rng(8);
   const CompressedLinear<double> small(haar_orthogonal<double>(rng, 9, 4),
                                        haar_orthogonal<double>(rng, 7, 4), 3, {0.9}, true);
-  CHECK(distance(small.sampled(omega).value(), gather_entries(omega, small.product().value())) <
-        1e-14);
+  CHECK(largest_difference(small.sampled(omega).value(),
+                           gather_entries(omega, small.product().value())) < 1e-14);
 }
 
 TEST_CASE("the compressed form starts at eps^L left rightᵀ", "[deep_linear]") {
@@ -136,8 +138,9 @@ TEST_CASE("the compressed form starts at eps^L left rightᵀ", "[deep_linear]") 
   const Tensor<double> left = haar_orthogonal<double>(rng, 12, 4);
   const Tensor<double> right = haar_orthogonal<double>(rng, 8, 4);
   const CompressedLinear<double> net(left, right, 3, {0.1, 0.2, 0.3}, true);
-  CHECK(distance(net.product().value(), scale(matmul(left, right, false, true), 6e-3)) < 1e-16);
-  CHECK(distance(net.core().value(), Tensor<double>::eye(4, 6e-3)) < 1e-17);
+  CHECK(largest_difference(net.product().value(), scale(matmul(left, right, false, true), 6e-3)) <
+        1e-16);
+  CHECK(largest_difference(net.core().value(), Tensor<double>::eye(4, 6e-3)) < 1e-17);
   CHECK(net.parameter_count() == 12 * 4 + 8 * 4 + 3 * 16);
   CHECK(net.inner_parameters().size() == 3);
   CHECK(net.outer_parameters().size() == 2);
@@ -197,7 +200,7 @@ TEST_CASE("the sampled loss has the masked loss's gradients", "[deep_linear]") {
   backward(masked);
   backward(sampled);
   for (int l = 1; l <= 2; ++l) {
-    CHECK(distance(a.factor(l).grad(), b.factor(l).grad()) < 1e-12);
+    CHECK(largest_difference(a.factor(l).grad(), b.factor(l).grad()) < 1e-12);
   }
 }
 

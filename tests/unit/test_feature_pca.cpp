@@ -5,8 +5,10 @@
 #include <cmath>
 
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 
 using namespace parsimony;
+using parsimony::testing::largest_difference;
 
 namespace {
 
@@ -26,8 +28,6 @@ Moments moments_of(const Tensor<T>& x) {
   return {mean.reshape({x.dim(1)}),
           scale(matmul(centred, centred, true, false), 1.0 / static_cast<double>(n - 1))};
 }
-
-double distance(const Tensor<T>& a, const Tensor<T>& b) { return max_abs(sub(a, b)); }
 
 /// Inputs with a spectrum that falls and a mean; weight (m, n).
 struct Example {
@@ -73,8 +73,8 @@ TEST_CASE("pooled covariance: running statistics of a group are those of its row
   const Moments expected = moments_of(rows_of(sequences));
   CHECK(got.groups == 1);
   CHECK(got.tokens == 25);
-  CHECK(distance(got.mean, expected.mean) < 1e-14);
-  CHECK(distance(got.covariance, expected.covariance) < 1e-13);
+  CHECK(largest_difference(got.mean, expected.mean) < 1e-14);
+  CHECK(largest_difference(got.covariance, expected.covariance) < 1e-13);
 }
 
 TEST_CASE("pooled covariance: groups are averaged, the last one is dropped if it is not whole") {
@@ -90,19 +90,19 @@ TEST_CASE("pooled covariance: groups are averaged, the last one is dropped if it
   const Moments b = moments_of(rows_of({s[2], s[3]}));
   CHECK(got.groups == 2);
   CHECK(got.tokens == 24);
-  CHECK(distance(got.mean, scale(add(a.mean, b.mean), 0.5)) < 1e-13);
-  CHECK(distance(got.covariance, scale(add(a.covariance, b.covariance), 0.5)) < 1e-13);
+  CHECK(largest_difference(got.mean, scale(add(a.mean, b.mean), 0.5)) < 1e-13);
+  CHECK(largest_difference(got.covariance, scale(add(a.covariance, b.covariance), 0.5)) < 1e-13);
   // The global covariance minus the scatter of the groups' means, but for n - 1 in the place of n.
   const Moments all = moments_of(rows_of({s[0], s[1], s[2], s[3]}));
   const Tensor<T> shift = sub(b.mean, a.mean).reshape({3, 1});
   const Tensor<T> between = scale(matmul(shift, shift, false, true), 0.25);
   const Tensor<T> within = sub(scale(all.covariance, 23.0), scale(between, 24.0));
-  CHECK(distance(scale(within, 1.0 / 22.0), got.covariance) < 1e-12);
+  CHECK(largest_difference(scale(within, 1.0 / 22.0), got.covariance) < 1e-12);
 
   PooledCovariance partial(3, 2);
   partial.add(s[0]);
   CHECK(partial.result().groups == 0);
-  CHECK(distance(partial.result().covariance, moments_of(s[0]).covariance) < 1e-13);
+  CHECK(largest_difference(partial.result().covariance, moments_of(s[0]).covariance) < 1e-13);
   PooledCovariance none(3, 2);
   CHECK_THROWS_AS(none.result(), ValueError);
   CHECK_THROWS_AS(none.add(Tensor<T>::zeros({2, 4})), ShapeError);
@@ -125,7 +125,7 @@ TEST_CASE("feature pca: the error is the sum of the eigenvalues left out, tall a
     }
     // No bias in the layer: the pair has one nevertheless.
     const auto bare = LayerFactors<T>::from_features(e.weight, Tensor<T>(), e.inputs);
-    CHECK(distance(add(bare.at(2).bias, e.bias), factors.at(2).bias) < 1e-12);
+    CHECK(largest_difference(add(bare.at(2).bias, e.bias), factors.at(2).bias) < 1e-12);
   }
 }
 
@@ -176,8 +176,8 @@ TEST_CASE("feature pca: a short calibration is shrunk towards a multiple of the 
   }
   CHECK(after == Approx(before));
   // Nearer to the truth, the identity, than the sample's.
-  CHECK(distance(moments.covariance, Tensor<T>::eye(n)) <
-        distance(m.covariance, Tensor<T>::eye(n)));
+  CHECK(largest_difference(moments.covariance, Tensor<T>::eye(n)) <
+        largest_difference(m.covariance, Tensor<T>::eye(n)));
   moments.tokens = 10 * n;
   CHECK_FALSE(calibration_is_short(moments));
 }
@@ -213,8 +213,8 @@ TEST_CASE("collect_inputs: one set an input, whatever layers share it") {
   PooledCovariance y(5, 2);
   for (const auto& s : seen) x.add(s);
   for (const auto& s : inner) y.add(s);
-  CHECK(distance(inputs.of("k").covariance, x.result().covariance) == 0);
-  CHECK(distance(inputs.of("o").covariance, y.result().covariance) == 0);
+  CHECK(largest_difference(inputs.of("k").covariance, x.result().covariance) == 0);
+  CHECK(largest_difference(inputs.of("o").covariance, y.result().covariance) == 0);
   CHECK(net.q.adapter() == nullptr);
   CHECK_THROWS_AS(collect_inputs<T>(layers, 1, 1, [](index_t) {}), ValueError);
   CHECK(net.q.adapter() == nullptr);

@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
-#include <limits>
 #include <locale>
 
 #include "report/gnuplot_process.hpp"
+#include "support/numbers.hpp"
 #include "support/report_checks.hpp"
 #include "support/report_sample.hpp"
 #include "support/temp_folder.hpp"
@@ -21,14 +21,13 @@ using testing::contains;
 using testing::exists;
 using testing::gnuplot_installed;
 using testing::has;
+using testing::infinity;
 using testing::lines_of;
+using testing::nan_value;
 using testing::TempFolder;
 using testing::write_raw;
 
 namespace {
-
-const double nan_value = std::numeric_limits<double>::quiet_NaN();
-const double infinity = std::numeric_limits<double>::infinity();
 
 // "" if the text is well-formed XML as far as tags, quotes and entities go.
 std::string xml_fault(const std::string& s) {

@@ -19,7 +19,7 @@ namespace {
 using parsimony::kernels::gemm;
 using std::int64_t;
 
-struct Shape {
+struct Sides {
   bool trans_a, trans_b;
   int64_t m, n, k;
 };
@@ -40,7 +40,7 @@ std::vector<T> random_values(int64_t count) {
 /// Largest difference from the plain loops, in units of what k roundings may add up to; padding
 /// behind the rows of c counts too, so that writing there is seen.
 template <class T>
-double error_of(const Shape& s) {
+double error_of(const Sides& s) {
   int64_t lda = (s.trans_a ? s.m : s.k) + pick(0, 9);
   if (pick(0, 9) == 0) lda = (lda + 511) / 512 * 512;  // rows that fall into the same cache lines
   const int64_t ldb = (s.trans_b ? s.k : s.n) + pick(0, 9);
@@ -74,7 +74,7 @@ double error_of(const Shape& s) {
 }
 
 template <class T>
-void check(const Shape& s) {
+void check(const Sides& s) {
   CAPTURE(s.trans_a, s.trans_b, s.m, s.n, s.k);
   REQUIRE(error_of<T>(s) <= 1);
 }
@@ -90,7 +90,7 @@ TEMPLATE_TEST_CASE("a product is what three loops compute", "[gemm]", float, dou
 #endif
   for (int round = 0; round < rounds; ++round) {
     parsimony::set_num_threads(1 + round % 3);
-    Shape s{pick(0, 1) == 1, pick(0, 1) == 1, pick(1, 70), pick(1, 70), pick(0, 70)};
+    Sides s{pick(0, 1) == 1, pick(0, 1) == 1, pick(1, 70), pick(1, 70), pick(0, 70)};
     if (round % 16 == 0) s.k = pick(200, 1300);  // several blocks of k
     if (round % 48 == 1) s.n = pick(300, 900);   // several blocks of columns
     if (round % 48 == 2) s.m = pick(300, 900);

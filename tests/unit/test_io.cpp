@@ -21,10 +21,13 @@
 #include <unistd.h>
 
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 #include "support/temp_folder.hpp"
 
 using namespace parsimony;
 using testing::contains;
+using testing::infinity;
+using testing::nan_value;
 using testing::TempFolder;
 using testing::write_raw;
 
@@ -271,9 +274,6 @@ class CommaLocale {
   std::locale before_;
   std::string c_before_;
 };
-
-const double nan_value = std::numeric_limits<double>::quiet_NaN();
-const double infinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 

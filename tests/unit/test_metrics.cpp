@@ -5,15 +5,16 @@
 #include <parsimony/safetensors.hpp>
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
+#include "support/numbers.hpp"
 
 using namespace parsimony;
 using parsimony::testing::contains;
+using parsimony::testing::infinity;
 
 namespace {
 
@@ -30,8 +31,6 @@ std::vector<index_t> classes(const std::string& name) {
   const std::vector<double> v = values(name);
   return std::vector<index_t>(v.begin(), v.end());
 }
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 bool close(double got, double expected, double relative) {
   return std::abs(got - expected) <= relative * std::abs(expected);

@@ -14,6 +14,7 @@
 #include "io/nlohmann.hpp"
 #include "support/catch.hpp"
 #include "support/fixtures.hpp"
+#include "support/numbers.hpp"
 #include "support/temp_folder.hpp"
 #include "unit/adapter_table.hpp"
 
@@ -82,8 +83,6 @@ std::vector<std::string> head_of(const Model<float>& model) {
   return names;
 }
 
-double difference(const Tensor<float>& a, const Tensor<float>& b) { return max_abs(sub(a, b)); }
-
 json config_of(const std::string& folder) {
   return json::parse(read_file(folder + "/adapter_config.json"));
 }
@@ -119,8 +118,8 @@ TEST_CASE("peft: every family and method comes back, or is refused where no pair
       const PeftFolder read = read_peft(folder);
       CHECK(read.outputs == 3);
       attach_peft<float>(*again, read);
-      CHECK(difference(c.logits(*again), c.logits(*model)) < 1e-4);
-      CHECK(difference(c.logits(*c.load()), c.logits(*model)) > 1e-3);
+      CHECK(largest_difference(c.logits(*again), c.logits(*model)) < 1e-4);
+      CHECK(largest_difference(c.logits(*c.load()), c.logits(*model)) > 1e-3);
     }
   }
 }
@@ -171,7 +170,7 @@ TEST_CASE(
     for (auto& [name, var] : merged->named_parameters()) {
       if (merged->is_head(name)) var.assign(stored.get_as<float>(root + name));
     }
-    CHECK(difference(c.logits(*merged), c.logits(*model)) < 1e-5);
+    CHECK(largest_difference(c.logits(*merged), c.logits(*model)) < 1e-5);
   }
 }
 
@@ -201,6 +200,6 @@ TEST_CASE("peft: a folder of a bare model, and one without target_modules") {
     write_raw(folder + "/adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 2})");
     const auto again = c.load();
     attach_peft<float>(*again, read_peft(folder));
-    CHECK(difference(c.logits(*again), c.logits(*model)) < 1e-5);
+    CHECK(largest_difference(c.logits(*again), c.logits(*model)) < 1e-5);
   }
 }

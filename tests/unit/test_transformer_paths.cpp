@@ -8,20 +8,12 @@
 #include <cmath>
 
 #include "support/catch.hpp"
+#include "support/numbers.hpp"
 
 namespace parsimony {
 namespace {
 
-template <class T>
-double largest_difference(const Tensor<T>& a, const Tensor<T>& b) {
-  REQUIRE(a.shape() == b.shape());
-  double most = 0;
-  for (index_t i = 0; i < a.size(); ++i) {
-    const double d = std::abs(static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i]));
-    most = std::max(most, std::isnan(d) ? 1e300 : d);
-  }
-  return most;
-}
+using testing::largest_difference;
 
 /// x, weight, left and right of a layer, as leaves.
 template <class T>

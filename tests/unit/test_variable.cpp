@@ -20,9 +20,9 @@ using parsimony::testing::contains;
 
 namespace {
 
-using D = Var<double>;
+using V = Var<double>;
 
-D scalar_leaf(double value) { return D(Tensor<double>::scalar(value), true); }
+V scalar_leaf(double value) { return V(Tensor<double>::scalar(value), true); }
 
 /// An identity that counts the calls of its pullback and of the computation of its gradient.
 struct Count {
@@ -30,7 +30,7 @@ struct Count {
   int computed = 0;
 };
 
-D counted(const D& a, const D& b, Count& count) {
+V counted(const V& a, const V& b, Count& count) {
   return make_op("counted", add(a.value(), b.value()), {a, b},
                  [&count](const Tensor<double>&, const Tensor<double>& dy, Gradients<double>& d) {
                    ++count.pulled;
@@ -58,7 +58,7 @@ void with_stack(std::size_t bytes, std::function<void()> f) {
   pthread_attr_destroy(&attributes);
 }
 
-std::string edge(const D& from, const D& to) {
+std::string edge(const V& from, const V& to) {
   return "n" + std::to_string(from.node()->id) + " -> n" + std::to_string(to.node()->id) + ";";
 }
 
@@ -89,8 +89,8 @@ TEST_CASE("a chain of 200000 nodes needs no deep stack", "[tape]") {
   double slope = 0;
   double abandoned = 0;
   with_stack(256 * 1024, [&] {
-    D x = scalar_leaf(1.0);
-    D y = x;
+    V x = scalar_leaf(1.0);
+    V y = x;
     for (int i = 0; i < length; ++i) y = shift(y, 1e-5);
     backward(y);
     slope = x.grad().item();
@@ -98,15 +98,15 @@ TEST_CASE("a chain of 200000 nodes needs no deep stack", "[tape]") {
   CHECK(slope == 1.0);
   CHECK(live_nodes() == nodes);
   with_stack(256 * 1024, [&] {  // destroyed without a backward
-    D y = scalar_leaf(1.0);
+    V y = scalar_leaf(1.0);
     for (int i = 0; i < length; ++i) y = mul(y, y);
     abandoned = y.item();
   });
   CHECK(abandoned == 1.0);
   CHECK(live_nodes() == nodes);
   with_stack(256 * 1024, [&] {  // a pullback that throws at the far end
-    D x = scalar_leaf(1.0);
-    D y = make_op("broken", x.value(), {x},
+    V x = scalar_leaf(1.0);
+    V y = make_op("broken", x.value(), {x},
                   [](const Tensor<double>&, const Tensor<double>&, Gradients<double>&) {
                     throw ValueError("broken");
                   });
@@ -122,9 +122,9 @@ TEST_CASE("a chain of 200000 nodes needs no deep stack", "[tape]") {
 }
 
 TEST_CASE("a ladder with 2^40 paths takes 40 pullbacks", "[tape]") {
-  const D x = scalar_leaf(1.0);
+  const V x = scalar_leaf(1.0);
   Count count;
-  D y = x;
+  V y = x;
   for (int i = 0; i < 40; ++i) y = counted(y, y, count);
   const auto start = std::chrono::steady_clock::now();
   backward(y);
@@ -139,12 +139,12 @@ TEST_CASE("training leaks neither nodes nor buffers", "[tape]") {
   const auto bytes = detail::pool_bytes_in_use();
   {
     Rng rng(1);
-    D w(rng.normal<double>({20, 20}), true);
-    const D x(rng.normal<double>({20, 20}));
+    V w(rng.normal<double>({20, 20}), true);
+    const V x(rng.normal<double>({20, 20}));
     const auto target = rng.normal<double>({20, 20});
     const auto step = [&] {
       w.zero_grad();
-      const D h = tanh(matmul(w, x));
+      const V h = tanh(matmul(w, x));
       backward(half_squared_error(concat<double>({h, h, h, h}, 0),
                                   concat<double>({target, target, target, target}, 0)));
     };
@@ -163,10 +163,10 @@ TEST_CASE("training leaks neither nodes nor buffers", "[tape]") {
 
 TEST_CASE("values go as backward passes them", "[tape]") {
   constexpr index_t n = 10000;
-  const D x(Tensor<double>::ones({n}), true);
+  const V x(Tensor<double>::ones({n}), true);
   std::vector<std::size_t> in_use;
   std::vector<std::int64_t> nodes;
-  D y = x;
+  V y = x;
   for (int i = 0; i < 10; ++i) {
     y = make_op(
         "probe", mul(y.value(), y.value()), {y},
@@ -176,8 +176,8 @@ TEST_CASE("values go as backward passes them", "[tape]") {
           d.add(0, [&] { return mul(scale(v, 2.0), dy); });
         });
   }
-  D loss = sum(y);
-  y = D();
+  V loss = sum(y);
+  y = V();
   backward(loss);
   REQUIRE(in_use.size() == 10);
   for (std::size_t i = 1; i < in_use.size(); ++i) {
@@ -187,12 +187,12 @@ TEST_CASE("values go as backward passes them", "[tape]") {
 }
 
 TEST_CASE("what is frozen costs nothing", "[tape]") {
-  const D frozen(Tensor<double>::ones({3}));
-  const D live(Tensor<double>::ones({3}), true);
+  const V frozen(Tensor<double>::ones({3}));
+  const V live(Tensor<double>::ones({3}), true);
   Count count;
   const auto nodes = live_nodes();
   {
-    const D constant = counted(frozen, frozen, count);  // not recorded at all
+    const V constant = counted(frozen, frozen, count);  // not recorded at all
     CHECK_FALSE(constant.requires_grad());
     CHECK(live_nodes() == nodes + 1);
     backward(sum(counted(constant, live, count)));
@@ -201,7 +201,7 @@ TEST_CASE("what is frozen costs nothing", "[tape]") {
   CHECK(count.computed == 1);  // for the live input only
   CHECK_FALSE(frozen.has_grad());
   CHECK(live.grad().to_vector() == std::vector<double>{1, 1, 1});
-  D thawed = frozen;
+  V thawed = frozen;
   thawed.set_requires_grad(true);
   backward(sum(thawed));
   CHECK(frozen.has_grad());
@@ -209,7 +209,7 @@ TEST_CASE("what is frozen costs nothing", "[tape]") {
 }
 
 TEST_CASE("NoGrad records nothing, and nests", "[tape]") {
-  const D x = scalar_leaf(2.0);
+  const V x = scalar_leaf(2.0);
   {
     const NoGrad outer;
     CHECK_FALSE(grad_enabled());
@@ -223,7 +223,7 @@ TEST_CASE("NoGrad records nothing, and nests", "[tape]") {
 }
 
 TEST_CASE("gradients accumulate until they are cleared", "[tape]") {
-  D x(Tensor<double>({2}, {1, 2}), true);
+  V x(Tensor<double>({2}, {1, 2}), true);
   backward(sum(square(x)));
   const Tensor<double> first = x.grad();
   backward(sum(scale(x, 10.0)));
@@ -237,8 +237,8 @@ TEST_CASE("gradients accumulate until they are cleared", "[tape]") {
 
 TEST_CASE("gradients that share a buffer stay apart", "[tape]") {
   // add hands the same upstream tensor to both of its inputs, and the caller keeps a handle too.
-  const D a(Tensor<double>({2}, {1, 2}), true);
-  const D b(Tensor<double>({2}, {3, 4}), true);
+  const V a(Tensor<double>({2}, {1, 2}), true);
+  const V b(Tensor<double>({2}, {3, 4}), true);
   const Tensor<double> upstream({2}, {1, 1});
   backward(add(a, b), upstream);
   backward(add(a, scale(a, 2.0)), upstream);
@@ -248,16 +248,16 @@ TEST_CASE("gradients that share a buffer stay apart", "[tape]") {
 }
 
 TEST_CASE("values used several times sum what comes back", "[tape]") {
-  const D x = scalar_leaf(3.0);
-  const D y = square(x);
+  const V x = scalar_leaf(3.0);
+  const V y = square(x);
   backward(add(mul(y, x), add(y, x)));  // x³ + x² + x
   CHECK(x.grad().item() == 27 + 6 + 1);
 }
 
 TEST_CASE("gradients of inner values are kept on request", "[tape]") {
-  const D x = scalar_leaf(3.0);
-  D y = square(x);
-  D z = square(y);
+  const V x = scalar_leaf(3.0);
+  V y = square(x);
+  V z = square(y);
   y.retain_grad();
   backward(z);
   CHECK(y.grad().item() == 18);
@@ -265,34 +265,34 @@ TEST_CASE("gradients of inner values are kept on request", "[tape]") {
 }
 
 TEST_CASE("backward from a leaf and with an upstream gradient", "[tape]") {
-  const D x(Tensor<double>({2}, {1, 2}), true);
+  const V x(Tensor<double>({2}, {1, 2}), true);
   backward(x, Tensor<double>({2}, {5, 6}));
   CHECK(x.grad().to_vector() == std::vector<double>{5, 6});
   backward(square(x), Tensor<double>({2}, {1, -1}));
   CHECK(x.grad().to_vector() == std::vector<double>{7, 2});
-  const D one(Tensor<double>({1, 1}, {4}), true);
+  const V one(Tensor<double>({1, 1}, {4}), true);
   backward(square(one));  // one element counts as a scalar
   CHECK(one.grad().shape() == Shape{1, 1});
 }
 
 TEST_CASE("backward says what is wrong", "[tape]") {
-  D x(Tensor<double>({2}, {1, 2}), true);
+  V x(Tensor<double>({2}, {1, 2}), true);
   CHECK_THROWS_AS(backward(square(x)), ShapeError);
   CHECK_THROWS_WITH(backward(square(x)),
                     contains("backward: expected a scalar loss; got shape (2,) from square"));
   CHECK_THROWS_WITH(backward(square(x), Tensor<double>({3})),
                     contains("upstream gradient has shape (3,); the value has (2,)"));
-  const D constant(Tensor<double>::scalar(1));
+  const V constant(Tensor<double>::scalar(1));
   CHECK_THROWS_AS(backward(square(constant)), ValueError);
   CHECK_THROWS_WITH(backward(square(constant)), contains("square depends on none"));
 
-  const D loss = sum(square(x));
+  const V loss = sum(square(x));
   backward(loss);
   CHECK_THROWS_AS(backward(loss), ValueError);
   CHECK_THROWS_WITH(backward(loss), contains("the graph through sum was freed"));
-  const D shared = square(x);
-  const D left = sum(shared);
-  const D right = sum(exp(shared));
+  const V shared = square(x);
+  const V left = sum(shared);
+  const V right = sum(exp(shared));
   backward(left);
   const auto before = x.grad().to_vector();
   CHECK_THROWS_WITH(backward(right), contains("the graph through square was freed"));
@@ -300,12 +300,12 @@ TEST_CASE("backward says what is wrong", "[tape]") {
 }
 
 TEST_CASE("backward refuses values that were overwritten", "[tape]") {
-  D x(Tensor<double>({2}, {1, 2}), true);
-  const D loss = sum(square(x));
+  V x(Tensor<double>({2}, {1, 2}), true);
+  const V loss = sum(square(x));
   x.mutable_data()[0] = 5;
   CHECK_THROWS_AS(backward(loss), ValueError);
   CHECK_THROWS_WITH(backward(loss), contains("input 0 of square was overwritten"));
-  const D again = sum(square(x));
+  const V again = sum(square(x));
   x.assign(Tensor<double>({2}, {3, 4}));
   CHECK_THROWS_WITH(backward(again), contains("overwritten"));
   CHECK_THROWS_WITH(x.assign(Tensor<double>({3})), contains("assign: expected shape (2,)"));
@@ -315,9 +315,9 @@ TEST_CASE("backward refuses values that were overwritten", "[tape]") {
 }
 
 TEST_CASE("an optimiser's step between forward and backward is refused", "[tape]") {
-  D w(Tensor<double>({2}, {1, 2}), true);
+  V w(Tensor<double>({2}, {1, 2}), true);
   backward(sum(square(w)));
-  const D stale = sum(square(w));
+  const V stale = sum(square(w));
   ParameterGroup<double> group;
   group.parameters = {{"w", w}};
   GradientDescent<double> optimizer({group}, 0.1);
@@ -327,8 +327,8 @@ TEST_CASE("an optimiser's step between forward and backward is refused", "[tape]
 
 TEST_CASE("a failed backward leaves nothing in inner values", "[tape]") {
   bool fail = true;
-  const D x = scalar_leaf(3.0);
-  const D y = make_op("fragile", square(x).value(), {x},
+  const V x = scalar_leaf(3.0);
+  const V y = make_op("fragile", square(x).value(), {x},
                       [&](const Tensor<double>&, const Tensor<double>& dy, Gradients<double>& d) {
                         if (fail) throw NumericalError("fragile");
                         d.add(0, [&] { return scale(dy, 6.0); });
@@ -340,12 +340,12 @@ TEST_CASE("a failed backward leaves nothing in inner values", "[tape]") {
 }
 
 TEST_CASE("debugging names the op that made a NaN or an infinity", "[tape]") {
-  const D x(Tensor<double>({2}, {0, 1}), true);
+  const V x(Tensor<double>({2}, {0, 1}), true);
   CHECK(std::isinf(log(x).value().at({0})));  // off: computed as IEEE says
   const DebugOn on;
   CHECK_THROWS_AS(log(x), NumericalError);
   CHECK_THROWS_WITH(log(x), contains("log: its value has a NaN or an infinity (shape (2,))"));
-  const D y = sqrt(x);  // finite, but its slope at 0 is not
+  const V y = sqrt(x);  // finite, but its slope at 0 is not
   CHECK_THROWS_AS(backward(sum(y)), NumericalError);
   CHECK_THROWS_WITH(backward(sum(sqrt(x))), contains("sqrt gives its input 0 a gradient"));
   const double inf = std::numeric_limits<double>::infinity();
@@ -354,7 +354,7 @@ TEST_CASE("debugging names the op that made a NaN or an infinity", "[tape]") {
 }
 
 TEST_CASE("a pullback that does not fit its inputs is refused by name", "[tape]") {
-  const D x(Tensor<double>::ones({2, 3}), true);
+  const V x(Tensor<double>::ones({2, 3}), true);
   const auto with = [&](const std::function<void(Gradients<double>&)>& f) {
     backward(
         make_op("odd", Tensor<double>::scalar(1), {x},
@@ -377,9 +377,9 @@ TEST_CASE("a pullback that does not fit its inputs is refused by name", "[tape]"
 }
 
 TEST_CASE("a graph prints as DOT", "[tape]") {
-  const D w(Tensor<double>::ones({2, 3}), true);
-  const D x(Tensor<double>::ones({3, 1}));
-  const D y = matmul(w, x);
+  const V w(Tensor<double>::ones({2, 3}), true);
+  const V x(Tensor<double>::ones({3, 1}));
+  const V y = matmul(w, x);
   const std::string dot = to_dot(sum(mul(y, y)), {{"weight", w}});
   CHECK_THAT(dot, contains("digraph tape {"));
   CHECK_THAT(dot, contains("label=\"weight\\n(2, 3)\", shape=box, style=filled"));

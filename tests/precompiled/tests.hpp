@@ -1,0 +1,3 @@
+// As standard.hpp, for the test programs.
+#include "precompiled/standard.hpp"
+#include "support/catch.hpp"
