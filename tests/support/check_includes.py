@@ -21,7 +21,7 @@ from pathlib import Path
 LAYERS = [
     {"kernels"},
     {"tensor"},
-    {"linalg", "rng", "io"},
+    {"linalg", "rng", "io", "precompiled"},
     {"text", "data", "report"},
     {"autograd"},
     {"nn"},
@@ -101,6 +101,7 @@ class Tree:
         self.root = Path(root)
         self.includes = {}   # file -> [(line, quote, name)]
         self.violations = []
+        self.named = {}      # stem -> layers
         self.edges = {}      # (layer, layer) side by side -> first (file, line)
         for file in sorted(self.sources()):
             text = code_only((self.root / file).read_text(encoding="utf-8", errors="replace"))
@@ -130,14 +131,21 @@ class Tree:
                 return path
         return None
 
+    def layers_named(self, stem):
+        """The layers below the experiments with a source of this name, or that begins with it."""
+        if stem not in self.named:
+            layers = {layer_of(f) for f in self.includes
+                      if f.endswith(".cpp") and re.fullmatch(stem + r"(_\w+)?", Path(f).stem)}
+            self.named[stem] = {layer for layer in layers
+                                if layer and layer not in ("experiments", "cli")}
+        return self.named[stem]
+
     def public_layer(self, header, seen=()):
         """The layer that a public header belongs to: that of the sources named after it
         (ops_losses.cpp implements ops.hpp) or, if higher, of the headers it includes; None if
         nothing tells."""
         stem = Path(header).stem
-        layers = {layer_of(f) for f in self.includes
-                  if f.endswith(".cpp") and re.fullmatch(stem + r"(_\w+)?", Path(f).stem)}
-        layers = {layer for layer in layers if layer and layer not in ("experiments", "cli")}
+        layers = self.layers_named(stem)
         # A name that several folders use tells nothing sure but the lowest of them.
         best = min(layers, key=RANK.get) if layers else (stem if stem in RANK else None)
         for _, quote, name in self.includes[header]:
