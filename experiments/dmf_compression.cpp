@@ -14,7 +14,7 @@ class DmfCompression : public Experiment {
     return {"dmf-compression",
             "compressed against full factorisation of a fully observed target",
             "compression bound and its figure for full observation (spec 1.5, 2.4)",
-            {{"smoke", 0.02}, {"quick", 0.5}, {"paper", 45}}};
+            {{"smoke", 0.02}, {"quick", 0.15}, {"paper", 45}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -39,7 +39,7 @@ class DmfCompression : public Experiment {
   }
 
   void declare(Config& c) const override {
-    c.declare("d", index_t{200}, "side of the target");
+    c.declare("d", index_t{100}, "side of the target");
     c.declare("r", index_t{5}, "rank of the target");
     c.declare("rhat", index_t{5}, "assumed rank; the cores are 2 rhat wide");
     c.declare("depth", index_t{3}, "factors L");

@@ -147,6 +147,13 @@ void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_
   constexpr int n = V::count;
   if (!s.trans_b) {
     const T* from = s.b + p * s.ldb + j;
+    if (width == panel<T>) {
+      for (int64_t i = 0; i < depth; ++i, from += s.ldb, out += panel<T>) {
+        V::store(out, V::load(from));
+        V::store(out + n, V::load(from + n));
+      }
+      return;
+    }
     const auto first = first_lanes<T>(width);
     const auto second = first_lanes<T>(std::max<int64_t>(width - n, 0));
     for (int64_t i = 0; i < depth; ++i, from += s.ldb, out += panel<T>) {
@@ -158,14 +165,22 @@ void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_
   for (int64_t v = 0; v < width; v += n) {
     for (int64_t i = 0; i < depth; i += n) {
       const T* from = s.b + (j + v) * s.ldb + p + i;
-      const auto lanes = first_lanes<T>(depth - i);
+      T* to = out + i * panel<T> + v;
       typename V::Vec block[n];
+      if (v + n <= width && i + n <= depth) {
+#pragma GCC unroll 16
+        for (int r = 0; r < n; ++r) block[r] = V::load(from + r * s.ldb);
+        transpose<T>(block);
+#pragma GCC unroll 16
+        for (int r = 0; r < n; ++r) V::store(to + r * panel<T>, block[r]);
+        continue;
+      }
+      const auto lanes = first_lanes<T>(depth - i);
 #pragma GCC unroll 16
       for (int r = 0; r < n; ++r) {
         block[r] = v + r < width ? V::load(from + r * s.ldb, lanes) : V::zero();
       }
       transpose<T>(block);
-      T* to = out + i * panel<T> + v;
 #pragma GCC unroll 16
       for (int r = 0; r < n; ++r) {
         if (i + r < depth) V::store(to + r * panel<T>, block[r]);
@@ -188,9 +203,9 @@ Rows<T> pack_rows(const Product<T>& s, int64_t i, int64_t height, int64_t p, int
     constexpr int64_t row = k_block + 16;  // not a power of two: rows fall into different sets
     for (int64_t r = 0; r < height; ++r) {
       const T* from = s.a + (i + r) * s.lda + p;
-      for (int64_t q = 0; q < depth; q += V::count) {
-        V::store(out + r * row + q, V::load(from + q, first_lanes<T>(depth - q)));
-      }
+      int64_t q = 0;
+      for (; q + V::count <= depth; q += V::count) V::store(out + r * row + q, V::load(from + q));
+      if (q < depth) V::store(out + r * row + q, V::load(from + q, first_lanes<T>(depth - q)));
     }
     return {out, row, 1};
   }
@@ -301,12 +316,15 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
     const int64_t group = small ? 1 : group_max;
     for (int64_t g = first_tile; g < last_tile; g += group) {
       Rows<T> rows[group_max];
-      for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
-        const int64_t row = s.m * i / plan.tiles;
-        const int64_t height = s.m * (i + 1) / plan.tiles - row;
-        rows[i - g] = plan.pack_a ? pack_rows(s, row, height, p0, depth, copy + (i - g) * tile_room)
-                      : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
-                                  : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
+      int64_t first_row[group_max + 1];  // of each tile: once, for divisions take as long as tiles
+      const int64_t tiles = std::min(group, last_tile - g);
+      for (int64_t i = 0; i <= tiles; ++i) first_row[i] = s.m * (g + i) / plan.tiles;
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t row = first_row[i];
+        const int64_t height = first_row[i + 1] - row;
+        rows[i] = plan.pack_a ? pack_rows(s, row, height, p0, depth, copy + i * tile_room)
+                  : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
+                              : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
       }
       for (int64_t j = 0; j < panels; ++j) {
         const int64_t column = j0 + j * panel<T>;
@@ -316,13 +334,12 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
         // Packed panels have room for whole vectors.
         const bool full = plan.pack_b || last == GemmLanes<T>::count;
         const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
-        for (int64_t i = g; i < std::min(g + group, last_tile); ++i) {
-          const int64_t row = s.m * i / plan.tiles;
-          const int64_t height = s.m * (i + 1) / plan.tiles - row;
-          tile_for<T>(height, two, full)(depth, rows[i - g], b, plan.pack_b ? panel<T> : s.ldb,
-                                         s.alpha, beta,
-                                         {add.data + row * add.row + column, add.row},
-                                         s.c + row * s.ldc + column, s.ldc, first_lanes<T>(last));
+        for (int64_t i = 0; i < tiles; ++i) {
+          const int64_t row = first_row[i];
+          tile_for<T>(first_row[i + 1] - row, two, full)(
+              depth, rows[i], b, plan.pack_b ? panel<T> : s.ldb, s.alpha, beta,
+              {add.data + row * add.row + column, add.row}, s.c + row * s.ldc + column, s.ldc,
+              first_lanes<T>(last));
         }
       }
     }

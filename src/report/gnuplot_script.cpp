@@ -298,8 +298,14 @@ void flat_panel(std::string& out, const Drawing& d) {
   const PanelAxes axes = axes_of(p, d.extent());
   axis(out, "x", p.log_x, axes.x);
   axis(out, "y", p.log_y, axes.y);
-  // gnuplot would mark halves between few counts.
-  if (!p.log_x && p.categories.empty() && few_counts(p, axes.x)) add(out, "set xtics 1");
+  if (!p.log_x && p.categories.empty()) {
+    // gnuplot would mark halves between few counts, and write long numbers into each other.
+    if (few_counts(p, axes.x)) {
+      add(out, "set xtics 1");
+    } else if (std::max(-axes.x.low, axes.x.high) >= 1000) {
+      add(out, "set xtics " + number(round_step(axes.x, 5)));
+    }
+  }
   references(out, d);
   std::vector<std::string> plots;
   for (std::size_t k = 0; k < p.series.size(); ++k) {

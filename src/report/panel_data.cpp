@@ -86,6 +86,15 @@ double bar_distance(const Panel& panel) {
   return std::isfinite(distance) ? distance : 1;
 }
 
+double round_step(const Interval& axis, int most) {
+  const double least = (axis.high - axis.low) / most;
+  const double power = std::pow(10, std::floor(std::log10(least)));
+  for (const int digit : {1, 2, 5}) {
+    if (digit * power >= least) return digit * power;
+  }
+  return 10 * power;
+}
+
 std::vector<double> short_log_tics(const Interval& axis) {
   std::vector<double> tics;
   const auto first = static_cast<int>(std::floor(std::log10(axis.low)));

@@ -43,6 +43,10 @@ PanelAxes axes_of(const Panel& panel, const PanelExtent& extent);
 /// Decades that an interval spans, for log axes.
 double decades(const Interval& interval);
 
+/// The smallest step, 1, 2 or 5 times a power of ten, that divides an axis into at most `most`
+/// parts.
+double round_step(const Interval& axis, int most);
+
 /// Where to put the numbers on a log axis of less than two decades, whose powers of ten are too
 /// few.
 std::vector<double> short_log_tics(const Interval& axis);

@@ -274,6 +274,18 @@ TEST_CASE("figures of data that can hardly be drawn") {
   CHECK(counted("counts", {1, 2, 3, 4}));
   CHECK_FALSE(counted("halves", {1, 1.5, 2, 3}));
   CHECK_FALSE(counted("shares", {0, 1}));
+  // Numbers of many digits stand apart.
+  for (const auto& [last, step] : {std::pair<double, std::string>{999, ""},
+                                   {4000, "1000"},
+                                   {17600, "5000"},
+                                   {60000, "20000"}}) {
+    CAPTURE(last);
+    const double end = last;
+    const std::string text = draws("long", [&](Panel& p) {
+      p.line("a", {0, end}, std::vector<double>{1, 2});
+    });
+    CHECK(has(text, "set xtics " + step + "\n") == !step.empty());
+  }
   draws("shortest_log", [](Panel& p) {
     p.log_x = true;
     p.x_range = {1, 1 + 1e-6};
