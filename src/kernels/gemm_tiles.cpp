@@ -316,7 +316,7 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
     const int64_t group = small ? 1 : group_max;
     for (int64_t g = first_tile; g < last_tile; g += group) {
       Rows<T> rows[group_max];
-      int64_t first_row[group_max + 1];  // of each tile: once, for divisions take as long as tiles
+      int64_t first_row[group_max + 1];  // of each tile: divided once, not for each panel
       const int64_t tiles = std::min(group, last_tile - g);
       for (int64_t i = 0; i <= tiles; ++i) first_row[i] = s.m * (g + i) / plan.tiles;
       for (int64_t i = 0; i < tiles; ++i) {
