@@ -61,7 +61,7 @@ require_tools meson ninja pkg-config "${CXX:-g++}"
 
 start=$SECONDS
 say "== Building in build/"
-configure build --buildtype=release
+configure build "${release_options[@]}"
 run meson compile -C build -j "$(compile_jobs)" parsimony:executable
 say "Built in $(seconds_since "$start")."
 

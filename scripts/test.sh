@@ -71,16 +71,15 @@ jobs=$(compile_jobs)
 
 start=$SECONDS
 say "== Building in build/"
-configure build --buildtype=release -Dtests=true
+configure build "${release_options[@]}" -Dtests=true
 run meson compile -C build -j "$jobs"
 if [[ $sanitize -eq 1 ]]; then
   say "== Building tests with sanitizers in build-sanitize/: ${sanitized_tests[*]}"
   # Without optimisation: g++ takes four times as long to compile this at -O1, which the tests would
   # not win back. Three checks cost a third of the time to compile: of null and of objects' ends,
   # which the address sanitizer sees too, and of alignment. scripts/fuzz.sh has them all.
-  # Four files at a time: at -O0 most of the code is the standard library's, which they share.
   configure build-sanitize --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false \
-    -Dunity=on -Dunity_size=4 \
+    -Dunity=on -Dunity_size=8 \
     "-Dcpp_args=-g1 -fno-sanitize=null -fno-sanitize=object-size -fno-sanitize=alignment" \
     -Dtests=true -Dbenchmarks=false
   targets=$(python3 scripts/testlog.py targets build-sanitize "${sanitized_tests[@]}")

@@ -9,6 +9,7 @@
 #include <parsimony/config.hpp>
 #include <parsimony/run.hpp>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -32,6 +33,9 @@ struct ExperimentInfo {
   std::string source;                     // what of the paper it reproduces, by content
   std::map<std::string, double> minutes;  // expected, by preset, on 2 cores
 };
+
+/// From seconds to hours.
+inline constexpr std::array<const char*, 3> preset_names = {"smoke", "quick", "paper"};
 
 class Experiment {
  public:

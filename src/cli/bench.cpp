@@ -19,7 +19,7 @@ namespace parsimony::cli {
 
 namespace {
 
-struct Settings {
+struct BenchSettings {
   std::string filter;
   std::string json;
   int threads = threads_unset;
@@ -27,7 +27,7 @@ struct Settings {
 
 #ifdef PARSIMONY_BENCHMARKS
 
-int run(const Settings& s) {
+int run(const BenchSettings& s) {
   apply_threads(s.threads);
   std::unique_ptr<AtomicFile> file;
   std::string measured;  // Google Benchmark writes here; the final name appears when all is done
@@ -65,7 +65,7 @@ int run(const Settings& s) {
 
 #else
 
-int run(const Settings&) {
+int run(const BenchSettings&) {
   throw ValueError(
       "bench: this program was built without Google Benchmark; install libbenchmark-dev and build "
       "with -Dbenchmarks=true");
@@ -76,7 +76,7 @@ int run(const Settings&) {
 }  // namespace
 
 Command bench_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<BenchSettings>();
   Command c;
   c.name = "bench";
   c.summary = "Time training steps and products on this machine";

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Settings {
+struct CompressSettings {
   CompressOptions plain;
   PcLoraOptions trained;
   CompressionSource source;
@@ -110,7 +110,7 @@ std::string table(const CompressionReport& r, const std::string& measure) {
 /// PC-LoRA's training as an experiment without claims: folder, metrics, checkpoints and resume.
 class PcLoraJob : public Experiment {
  public:
-  PcLoraJob(const Settings& s, const CompressionData& data, std::string name)
+  PcLoraJob(const CompressSettings& s, const CompressionData& data, std::string name)
       : s_(s), data_(data), name_(std::move(name)) {}
 
   ExperimentInfo info() const override { return {name_, "PC-LoRA", "", {}}; }
@@ -164,13 +164,13 @@ class PcLoraJob : public Experiment {
   }
 
  private:
-  const Settings& s_;
+  const CompressSettings& s_;
   const CompressionData& data_;
   std::string name_;
 };
 
 /// Options of the other kind of method. @throws ValueError on one that is given.
-void check_options_of(const Settings& s) {
+void check_options_of(const CompressSettings& s) {
   const auto only = [&](bool left_alone, const char* option, const char* methods) {
     if (left_alone) return;
     throw ValueError(
@@ -206,7 +206,7 @@ void check_options_of(const Settings& s) {
   only(o.eval_every == d.eval_every, "--eval-every", "pc-lora");
 }
 
-std::unique_ptr<CompressionData> data_of(Settings& s) {
+std::unique_ptr<CompressionData> data_of(CompressSettings& s) {
   const bool task = !s.task.task.empty() || !s.task.train.empty();
   if (task && !s.source.calibration.empty()) {
     throw ValueError("expected --calibration FILES or a task (--task, --train), not both");
@@ -222,7 +222,7 @@ std::unique_ptr<CompressionData> data_of(Settings& s) {
 }
 
 /// The folder, absolute. @throws ValueError if it is the model's own.
-std::string output_folder(const Settings& s) {
+std::string output_folder(const CompressSettings& s) {
   const fs::path out = fs::absolute(s.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   const fs::path given(s.source.model);
@@ -242,7 +242,7 @@ void check_takes_files(const std::string& folder) {
   if (!there) fs::remove(folder, error);
 }
 
-void finish(const Settings& s, const std::string& text) {
+void finish(const CompressSettings& s, const std::string& text) {
   if (s.json) {
     fmt::print("{}", read_file(s.out + "/compression.json"));
     return;
@@ -250,7 +250,7 @@ void finish(const Settings& s, const std::string& text) {
   fmt::print("{}\nsaved to {}\n", text, s.out);
 }
 
-int run(Settings& s) {
+int run(CompressSettings& s) {
   apply_threads(s.threads);
   check_checkpoint_seconds(s.checkpoint_seconds);
   const bool trains = s.plain.method == "pc-lora";
@@ -321,7 +321,7 @@ int run(Settings& s) {
 }  // namespace
 
 Command compress_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<CompressSettings>();
   CompressOptions& o = s->plain;
   PcLoraOptions& t = s->trained;
   Command c;

@@ -18,7 +18,7 @@ namespace parsimony::cli {
 
 namespace {
 
-struct Settings {
+struct DoctorSettings {
   std::string data;
   bool json = false;
 };
@@ -64,7 +64,7 @@ std::string gnuplot_version() {
   return text;
 }
 
-void print_json(const Settings& s) {
+void print_json(const DoctorSettings& s) {
   nlohmann::ordered_json object = nlohmann::ordered_json::parse(environment_json());
   const std::string gnuplot = gnuplot_version();
   object["decimal_point"] = environment().decimal_point;
@@ -87,7 +87,7 @@ void print_json(const Settings& s) {
 
 std::string or_unknown(const std::string& text) { return text.empty() ? "unknown" : text; }
 
-void print_text(const Settings& s) {
+void print_text(const DoctorSettings& s) {
   const Environment e = environment();
   const auto line = [](const char* what, const std::string& value) {
     fmt::print("{:<13} {}\n", what, value);
@@ -130,7 +130,7 @@ void print_text(const Settings& s) {
 }  // namespace
 
 Command doctor_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<DoctorSettings>();
   Command c;
   c.name = "doctor";
   c.summary = "Show versions, BLAS, threads, SIMD, gnuplot and data sets found";

@@ -26,7 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-struct Settings {
+struct FinetuneSettings {
   FinetuneOptions finetune;
   AdapterFlags adapter_flags;
   TaskSettings task;
@@ -41,7 +41,8 @@ struct Settings {
 /// The run as an experiment without claims: folder, metrics, checkpoints and resume come with it.
 class FinetuneJob : public Experiment {
  public:
-  FinetuneJob(const Settings& s, const BaseModel& base, const EncodedTask& task, std::string name)
+  FinetuneJob(const FinetuneSettings& s, const BaseModel& base, const EncodedTask& task,
+              std::string name)
       : s_(s), base_(base), task_(task), name_(std::move(name)) {}
 
   ExperimentInfo info() const override { return {name_, "fine-tuning", "", {}}; }
@@ -173,13 +174,13 @@ class FinetuneJob : public Experiment {
     run.figure(f);
   }
 
-  const Settings& s_;
+  const FinetuneSettings& s_;
   const BaseModel& base_;
   const EncodedTask& task_;
   std::string name_;
 };
 
-int run_one(const Settings& s) {
+int run_one(const FinetuneSettings& s) {
   const BaseModel base(s.model);
   check_output_folder(s.out, {base.folder()});
   const EncodedTask task = load_encoded(s.task, base);
@@ -220,7 +221,7 @@ int run_one(const Settings& s) {
   return 0;
 }
 
-int run(Settings& s) {
+int run(FinetuneSettings& s) {
   check_checkpoint_seconds(s.checkpoint_seconds);
   s.finetune.replacement = !s.no_replacement;
   s.spectra = s.spectra || s.spectra_every > 0;
@@ -247,7 +248,7 @@ int run(Settings& s) {
 }  // namespace
 
 Command finetune_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<FinetuneSettings>();
   FinetuneOptions& o = s->finetune;
   Command c;
   c.name = "finetune";

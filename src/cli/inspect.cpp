@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-struct Settings {
+struct InspectSettings {
   std::string path, model, base;
   bool tensors = false, json = false;
   int threads = threads_unset;
@@ -168,7 +168,7 @@ SafetensorsSummary stored_whole(const AdapterSource& source, const SafetensorsSu
 
 // --- What a path is -----------------------------------------------------------------------------
 
-Json inspect_adapter(const Settings& s, const std::string& given, SafetensorsSummary& file) {
+Json inspect_adapter(const InspectSettings& s, const std::string& given, SafetensorsSummary& file) {
   const AdapterSource source(given);
   const std::string weights = (fs::path(source.folder) / "adapter_model.safetensors").string();
   file = summarize_safetensors(weights);
@@ -241,7 +241,7 @@ std::vector<Update> differences(const std::string& weights, const std::string& b
   return updates;
 }
 
-Json inspect_model(const Settings& s, const std::string& folder, SafetensorsSummary& file) {
+Json inspect_model(const InspectSettings& s, const std::string& folder, SafetensorsSummary& file) {
   const BaseModel base(folder);
   const BaseConfig& c = base.config();
   const std::string weights = (fs::path(folder) / "model.safetensors").string();
@@ -357,7 +357,7 @@ void print_model(const Json& json) {
   }
 }
 
-int inspect(const Settings& s) {
+int inspect(const InspectSettings& s) {
   apply_threads(s.threads);
   const fs::path path = s.path;
   const std::string extension = path.extension().string();
@@ -397,7 +397,7 @@ int inspect(const Settings& s) {
 }  // namespace
 
 Command inspect_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<InspectSettings>();
   Command c;
   c.name = "inspect";
   c.summary = "What a model folder, an adapter folder or a safetensors file holds";

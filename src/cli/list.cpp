@@ -14,8 +14,6 @@ namespace parsimony::cli {
 
 namespace {
 
-constexpr const char* presets[] = {"smoke", "quick", "paper"};
-
 std::string minutes_text(const ExperimentInfo& info, const char* preset) {
   const auto found = info.minutes.find(preset);
   if (found == info.minutes.end()) return "-";
@@ -29,7 +27,7 @@ void print_json() {
   for (const Experiment* experiment : experiments()) {
     const ExperimentInfo info = experiment->info();
     nlohmann::ordered_json minutes = nlohmann::ordered_json::object();
-    for (const char* preset : presets) {
+    for (const char* preset : preset_names) {
       const auto found = info.minutes.find(preset);
       if (found != info.minutes.end()) minutes[preset] = found->second;
     }
@@ -50,8 +48,8 @@ void print_table() {
   for (const Experiment* experiment : experiments()) {
     const ExperimentInfo info = experiment->info();
     fmt::print("{:{}}  {:>8} {:>8} {:>8}\n    {}\n    {}\n", info.name, width,
-               minutes_text(info, presets[0]), minutes_text(info, presets[1]),
-               minutes_text(info, presets[2]), info.summary, info.source);
+               minutes_text(info, preset_names[0]), minutes_text(info, preset_names[1]),
+               minutes_text(info, preset_names[2]), info.summary, info.source);
   }
 }
 

@@ -13,13 +13,13 @@ namespace parsimony::cli {
 
 namespace {
 
-struct Settings {
+struct PretrainSettings {
   PretrainOptions pretrain;
   int threads = threads_unset;
   bool json = false;
 };
 
-int run(Settings& s) {
+int run(PretrainSettings& s) {
   apply_threads(s.threads);
   check_checkpoint_seconds(s.pretrain.checkpoint_seconds);
   install_interrupt_handler();
@@ -42,7 +42,7 @@ int run(Settings& s) {
 }  // namespace
 
 Command pretrain_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<PretrainSettings>();
   PretrainOptions& o = s->pretrain;
   Command c;
   c.name = "pretrain";

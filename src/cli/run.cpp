@@ -18,7 +18,7 @@ namespace parsimony::cli {
 
 namespace {
 
-struct Settings {
+struct RunSettings {
   std::vector<std::string> names;
   RunOptions run;
   std::string model;
@@ -29,7 +29,7 @@ struct Settings {
 
 using Results = std::vector<std::pair<std::string, std::vector<Claim>>>;
 
-void say(const Settings& s, const std::string& line) {
+void say(const RunSettings& s, const std::string& line) {
   if (!s.run.quiet) std::fprintf(stderr, "%s\n", line.c_str());
 }
 
@@ -61,14 +61,14 @@ bool takes_model(const Experiment& experiment) {
 }
 
 // --model goes to the experiments on language models, the others run as they are.
-RunOptions options_for(const Experiment& experiment, const Settings& s) {
+RunOptions options_for(const Experiment& experiment, const RunSettings& s) {
   RunOptions options = s.run;
   if (!s.model.empty() && takes_model(experiment)) options.settings.push_back("model=" + s.model);
   return options;
 }
 
 // Every setting must suit every experiment, before any of them starts.
-void check_settings(const std::vector<const Experiment*>& which, const Settings& s) {
+void check_settings(const std::vector<const Experiment*>& which, const RunSettings& s) {
   if (!s.model.empty() &&
       std::none_of(which.begin(), which.end(),
                    [](const Experiment* experiment) { return takes_model(*experiment); })) {
@@ -123,7 +123,7 @@ void print_tables(const Results& results) {
   }
 }
 
-int run(Settings& s) {
+int run(RunSettings& s) {
   check_checkpoint_seconds(s.run.checkpoint_seconds);
   check_data_folder(s.run.data);
   const std::vector<const Experiment*> which = chosen(s.names);
@@ -177,7 +177,7 @@ int run(Settings& s) {
 }  // namespace
 
 Command run_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<RunSettings>();
   Command c;
   c.name = "run";
   c.summary = "Run experiments and judge their claims";

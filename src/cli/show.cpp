@@ -15,12 +15,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
-struct Settings {
+struct ShowSettings {
   std::string name;
   bool json = false;
 };
-
-constexpr const char* presets[] = {"smoke", "quick", "paper"};
 
 Config config_of(const Experiment& experiment, const char* preset) {
   RunOptions options;
@@ -42,7 +40,7 @@ void print_json(const Experiment& experiment) {
   const Config quick = config_of(experiment, "quick");
   for (const Config::Entry& entry : quick.entries()) {
     ordered_json values;
-    for (const char* preset : presets) {
+    for (const char* preset : preset_names) {
       values[preset] = value_of(config_of(experiment, preset), entry.key);
     }
     settings.push_back({{"key", entry.key},
@@ -89,7 +87,7 @@ void print_text(const Experiment& experiment) {
 }  // namespace
 
 Command show_command() {
-  auto s = std::make_shared<Settings>();
+  auto s = std::make_shared<ShowSettings>();
   Command c;
   c.name = "show";
   c.summary = "Show the settings and claims of an experiment";

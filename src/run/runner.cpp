@@ -113,7 +113,7 @@ std::string metrics_csv(const Stages& stages) {
 Config resolve_config(const Experiment& experiment, const RunOptions& options) {
   Config config;
   experiment.declare(config);
-  const std::vector<std::string> presets = {"smoke", "quick", "paper"};
+  const std::vector<std::string> presets(preset_names.begin(), preset_names.end());
   if (std::find(presets.begin(), presets.end(), options.preset) == presets.end()) {
     const std::string near = nearest_name(options.preset, presets);
     throw ValueError(fmt::format("--preset: expected smoke, quick or paper; got '{}'{}",

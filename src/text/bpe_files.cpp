@@ -12,19 +12,17 @@
 
 #include "io/nlohmann.hpp"
 #include "text/bpe_impl.hpp"
+#include "text/refuse.hpp"
 
 namespace parsimony {
 
 namespace {
 
 namespace fs = std::filesystem;
+using text::refuse;
 using nlohmann::json;  // not its ordered kind, which looks through all keys to add one
 
 constexpr const char* end_of_text = "<|endoftext|>";
-
-[[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  throw InputError(fmt::format("{}: {}", path, what));
-}
 
 json read_object(const std::string& path) {
   try {

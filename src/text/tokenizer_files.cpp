@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "io/nlohmann.hpp"
+#include "text/refuse.hpp"
 #include "text/tokenizer_impl.hpp"
 
 namespace parsimony {
@@ -17,15 +18,12 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using text::refuse;
 
 constexpr const char* vocabulary_name = "vocab.txt";
 constexpr const char* config_name = "tokenizer_config.json";
 // How transformers says "no limit": any length above this.
 constexpr double no_limit = 1e15;
-
-[[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  throw InputError(fmt::format("{}: {}", path, what));
-}
 
 /// What else it may be: said where a vocabulary was expected.
 void refuse_binary(const std::string& path, const std::string& bytes) {

@@ -55,7 +55,7 @@ TokenBatch batch_of(const TensorMap& expected, const std::string& name) {
 }
 
 template <class T>
-void check_parity(double tolerance) {
+void check_bert_parity(double tolerance) {
   for (const Case& c : cases) {
     const std::string folder = fixture(std::string("bert/") + c.name);
     const auto model = load_bert<T>(folder, c.head, Rng(1));
@@ -126,10 +126,10 @@ Tensor<T> evaluated(const Bert<T>& model, const EncodedExamples& examples, index
 
 TEST_CASE("bert: logits and hidden states are those of the independent implementation, in float",
           "[bert]") {
-  check_parity<float>(2e-5);
+  check_bert_parity<float>(2e-5);
 }
 
-TEST_CASE("bert: and in double to rounding", "[bert]") { check_parity<double>(1e-12); }
+TEST_CASE("bert: and in double to rounding", "[bert]") { check_bert_parity<double>(1e-12); }
 
 TEST_CASE("bert: padding and batching by length change nothing", "[bert]") {
   Small s;

@@ -50,7 +50,7 @@ Tensor<T> scores_of(const Decoder<T>& model, const Tensor<std::int64_t>& ids) {
 }
 
 template <class T>
-void check_parity(double tolerance) {
+void check_decoder_parity(double tolerance) {
   for (const std::string name : decoders) {
     CAPTURE(name);
     const TensorMap expected = load_safetensors(folder_of(name) + "/expected.safetensors");
@@ -108,8 +108,8 @@ std::string llama2c_bytes(std::vector<std::int32_t> header, std::size_t floats) 
 }  // namespace
 
 TEST_CASE("decoders: hidden states, scores and classes are the reference's") {
-  check_parity<double>(1e-11);
-  check_parity<float>(2e-5);
+  check_decoder_parity<double>(1e-11);
+  check_decoder_parity<float>(2e-5);
 }
 
 TEST_CASE("vit: hidden states and classes are the reference's") {

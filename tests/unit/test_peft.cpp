@@ -49,7 +49,7 @@ struct Case {
   }
 };
 
-const std::vector<Case>& cases() {
+const std::vector<Case>& peft_cases() {
   static const std::vector<Case> all = {{"gpt2", "gpt2_prefixed", "score", "transformer.", true},
                                         {"llama", "llama_shared", "score", "model."},
                                         {"vit", "vit", "classifier", "vit."}};
@@ -91,7 +91,7 @@ json config_of(const std::string& folder) {
 
 TEST_CASE("peft: every family and method comes back, or is refused where no pair is its update") {
   const TempFolder temp;
-  for (const Case& c : cases()) {
+  for (const Case& c : peft_cases()) {
     for (const AdapterRow& row : adapter_table()) {
       CAPTURE(c.family, row.title);
       AdapterOptions options = row.options;
@@ -127,7 +127,7 @@ TEST_CASE("peft: every family and method comes back, or is refused where no pair
 TEST_CASE(
     "peft: what the config says of each family, and what B A means beside the stored weight") {
   const TempFolder temp;
-  for (const Case& c : cases()) {
+  for (const Case& c : peft_cases()) {
     CAPTURE(c.family);
     AdapterOptions options{"lora"};
     options.set("rank", index_t{2});
@@ -177,7 +177,7 @@ TEST_CASE(
 TEST_CASE("peft: a folder of a bare model, and one without target_modules") {
   // As PEFT writes them for a GPT2Model, and for a model whose type decides what is adapted.
   const TempFolder temp;
-  for (const Case& c : cases()) {
+  for (const Case& c : peft_cases()) {
     CAPTURE(c.family);
     AdapterOptions options{"lora"};
     options.set("rank", index_t{2});
