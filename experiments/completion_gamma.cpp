@@ -133,7 +133,7 @@ void judge(Run& run, const Settings& s, const std::vector<Point>& points) {
 }
 
 void draw(Run& run, const Settings& s, const std::vector<Point>& points,
-          const std::vector<const Record*>& first_trial, double sigma1) {
+          const std::vector<const Record*>& records, double sigma1) {
   Figure f;
   f.name = "completion-gamma";
   f.title = "The discrepant learning rate and its limit";
@@ -197,8 +197,8 @@ void draw(Run& run, const Settings& s, const std::vector<Point>& points,
   for (std::size_t i = 0; i < s.gammas.size() && drawn < 8; ++i) {
     std::vector<double> x;
     std::vector<double> y;
-    const std::vector<double> steps = first_trial[i]->steps("train_loss");
-    const std::vector<double> losses = first_trial[i]->series("train_loss");
+    const std::vector<double> steps = records[i]->steps("train_loss");
+    const std::vector<double> losses = records[i]->series("train_loss");
     for (std::size_t k = 0; k < steps.size() && (longest == 0 || steps[k] <= 1.5 * longest); ++k) {
       x.push_back(steps[k] / 1000);
       y.push_back(losses[k]);
@@ -210,48 +210,66 @@ void draw(Run& run, const Settings& s, const std::vector<Point>& points,
   run.figure(f);
 }
 
+/// One target with its mask, and what the compressed runs on it start from.
+struct Trial {
+  Trial(const Settings& s, const Rng& rng, std::string at)
+      : suffix(std::move(at)),
+        problem(completion_problem(s.d, s.r, s.p, rng)),
+        sigma1(singular_values(problem.phi).data()[0]) {
+    const auto initial = initial_factors(s.d, s.depth, s.eps, rng);
+    const auto gradient = first_gradient(initial, [&](auto& net) {
+      return masked_half_squared_error(net.product(), problem.phi, problem.mask);
+    });
+    outer = outer_factors(initial, gradient, s.rhat);
+  }
+  std::string suffix;
+  CompletionProblem problem;
+  double sigma1;
+  OuterFactors<double> outer;
+};
+
 void CompletionGamma::run(Run& run) const {
   const Settings s(run.config());
-  std::vector<Point> points;
-  std::vector<const Record*> first_trial;
-  double first_sigma1 = 0;
+  std::vector<Trial> trials;
   for (index_t t = 0; t < s.trials; ++t) {
-    const Rng rng = trial_rng(run, t);
-    const CompletionProblem problem = completion_problem(s.d, s.r, s.p, rng);
-    const double sigma1 = singular_values(problem.phi).data()[0];
-    const auto initial = initial_factors(s.d, s.depth, s.eps, rng);
-    const OuterFactors<double> outer = outer_factors(
-        initial,
-        first_gradient(initial,
-                       [&](auto& net) {
-                         return masked_half_squared_error(net.product(), problem.phi, problem.mask);
-                       }),
-        s.rhat);
-    const std::string suffix = ".trial" + std::to_string(t);
-    run.array("phi" + suffix, problem.phi);
-    run.array("mask" + suffix, problem.mask);
-    run.array("left.t0" + suffix, outer.left);
-    run.array("right.t0" + suffix, outer.right);
-    run.array_note("sigma1" + suffix, number(sigma1));
-    if (t == 0) first_sigma1 = sigma1;
+    trials.emplace_back(s, trial_rng(run, t), ".trial" + std::to_string(t));
+    const Trial& trial = trials.back();
+    run.array("phi" + trial.suffix, trial.problem.phi);
+    run.array("mask" + trial.suffix, trial.problem.mask);
+    run.array("left.t0" + trial.suffix, trial.outer.left);
+    run.array("right.t0" + trial.suffix, trial.outer.right);
+    run.array_note("sigma1" + trial.suffix, number(trial.sigma1));
+  }
+  std::vector<Run::Member> members;
+  for (const Trial& trial : trials) {
     for (const double gamma : s.gammas) {
-      const Record& record = run.stage("gamma" + number(gamma) + suffix, [&](Stage& stage) {
-        CompressedLinear<double> net(outer.left, outer.right, s.depth, {s.eps}, true);
-        GradientDescent<double> opt(discrepant_groups(net, gamma), s.eta);
-        stage.track(net.named_parameters());
-        descend_to(
-            stage, s, opt, [&] { return net.completion_loss(problem.omega, problem.observed); },
-            [&] { return recovery_error(net.product().value(), problem.phi, problem.mask); }, true);
-      });
-      points.push_back({gamma, stability_number(s.eta, s.p, sigma1, s.depth, gamma),
-                        Outcome(record, s.tolerance)});
-      if (t == 0) first_trial.push_back(&record);
+      members.push_back(
+          {"gamma" + number(gamma) + trial.suffix, [&s, &trial, gamma](Stage& stage) {
+             const CompletionProblem& problem = trial.problem;
+             CompressedLinear<double> net(trial.outer.left, trial.outer.right, s.depth, {s.eps},
+                                          true);
+             GradientDescent<double> opt(discrepant_groups(net, gamma), s.eta);
+             stage.track(net.named_parameters());
+             descend_to(
+                 stage, s, opt,
+                 [&] { return net.completion_loss(problem.omega, problem.observed); },
+                 [&] { return recovery_error(net.product().value(), problem.phi, problem.mask); },
+                 true);
+           }});
     }
+  }
+  const std::vector<const Record*> records = run.stages("discrepant learning rates", members);
+  std::vector<Point> points;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const Trial& trial = trials[i / s.gammas.size()];
+    const double gamma = s.gammas[i % s.gammas.size()];
+    points.push_back({gamma, stability_number(s.eta, s.p, trial.sigma1, s.depth, gamma),
+                      Outcome(*records[i], s.tolerance)});
   }
   run.array_note("eta_sum", number(s.eta));
   run.array_note("eps", number(s.eps));
   judge(run, s, points);
-  draw(run, s, points, first_trial, first_sigma1);
+  draw(run, s, points, records, trials.front().sigma1);
 }
 
 }  // namespace
