@@ -16,15 +16,22 @@ namespace parsimony {
 
 namespace {
 
-/// The mask of a stream for x of shape (..., positions, entries).
-kernels::DropoutMask mask_of(const char* op, double probability, Rng rng, const Shape& shape) {
+/// The mask of a stream for x of shape (..., positions, entries), or of the places (which it points
+/// to).
+kernels::DropoutMask mask_of(const char* op, double probability, Rng rng, const Shape& shape,
+                             const RowPlaces& places = {}) {
   if (!(probability >= 0.0 && probability < 1.0)) {
     throw ValueError(
         fmt::format("{}: expected a dropout probability in [0, 1); got {}", op, probability));
   }
-  const index_t period = shape.rank() >= 2 ? shape[-2] : 1;
+  const bool some = places.rows.defined();
+  if (some && (shape.rank() != 2 || shape[0] != places.rows.size() || places.length < 1)) {
+    throw ShapeError(fmt::format("{}: expected x ({}, n), a row for each place; got {}", op,
+                                 places.rows.size(), shape.str()));
+  }
+  const index_t period = some ? places.length : shape.rank() >= 2 ? shape[-2] : 1;
   return {rng.next_u64(), static_cast<std::uint32_t>(std::lround(probability * 65536.0)),
-          period > 0 ? period : 1};
+          period > 0 ? period : 1, some ? places.rows.data() : nullptr};
 }
 
 index_t rows_of(const Shape& shape) {
@@ -37,11 +44,11 @@ index_t rows_of(const Shape& shape) {
 
 // y = keep x / P(keep): dx is the same function of dy.
 template <class T>
-Var<T> dropout(const Var<T>& x, double probability, const Rng& rng) {
+Var<T> dropout(const Var<T>& x, double probability, const Rng& rng, const RowPlaces& places) {
   if (x.rank() == 0) throw ShapeError("dropout: expected at least one axis; got shape ()");
-  const auto mask = mask_of("dropout", probability, rng, x.shape());
+  const auto mask = mask_of("dropout", probability, rng, x.shape(), places);
   if (mask.threshold == 0) return x;
-  const auto drop = [mask](const Tensor<T>& from) {
+  const auto drop = [mask, places](const Tensor<T>& from) {
     Tensor<T> out(from.shape());
     kernels::dropout(rows_of(from.shape()), from.dim(-1), mask, from.data(), out.mutable_data());
     return out;
@@ -56,7 +63,8 @@ Var<T> dropout(const Var<T>& x, double probability, const Rng& rng) {
 // kernel.
 template <class T>
 Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var<T>& weight,
-                              const Var<T>& bias, double eps, double probability, const Rng& rng) {
+                              const Var<T>& bias, double eps, double probability, const Rng& rng,
+                              const RowPlaces& places) {
   const Shape& shape = x.shape();
   if (shape.rank() == 0 || residual.shape() != shape || weight.shape() != Shape{shape[-1]} ||
       bias.shape() != Shape{shape[-1]}) {
@@ -65,7 +73,7 @@ Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var
                     "(n,); got {}, {}, {}, {}",
                     shape.str(), residual.shape().str(), weight.shape().str(), bias.shape().str()));
   }
-  const auto mask = mask_of("dropout_add_layer_norm", probability, rng, shape);
+  const auto mask = mask_of("dropout_add_layer_norm", probability, rng, shape, places);
   const index_t rows = rows_of(shape);
   const index_t cols = shape[-1];
   Tensor<T> y(shape);
@@ -76,7 +84,7 @@ Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var
                                   normalized.mutable_data(), rstd.mutable_data());
   const Var<T> inputs[] = {x, residual, weight, bias};
   return make_op("dropout_add_layer_norm", std::move(y), inputs, 4,
-                 [rows, cols, mask, normalized, rstd, weight = weight.value()](
+                 [rows, cols, mask, places, normalized, rstd, weight = weight.value()](
                      const Tensor<T>&, const Tensor<T>& dy, Gradients<T>& d) {
                    Tensor<T> dx;
                    Tensor<T> dresidual;
@@ -173,9 +181,10 @@ Var<T> rope(const Var<T>& x, const Tensor<T>& cos, const Tensor<T>& sin, index_t
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                                \
-  template Var<T> dropout(const Var<T>&, double, const Rng&);                                   \
+  template Var<T> dropout(const Var<T>&, double, const Rng&, const RowPlaces&);                 \
   template Var<T> dropout_add_layer_norm(const Var<T>&, const Var<T>&, const Var<T>&,           \
-                                         const Var<T>&, double, double, const Rng&);            \
+                                         const Var<T>&, double, double, const Rng&,             \
+                                         const RowPlaces&);                                     \
   template Var<T> attention(const Var<T>&, const Var<T>&, const Var<T>&, const AttentionHeads&, \
                             const Tensor<std::uint8_t>&, double, const Rng&);                   \
   template Var<T> rope(const Var<T>&, const Tensor<T>&, const Tensor<T>&, index_t);

@@ -59,9 +59,11 @@ template <class T>
 struct BertLayer : Module<T> {
   BertLayer(const BertConfig& config, const Initializer& init);
   /// x (batch, length, hidden) to the same, or with `first_only` to its first token's row (batch,
-  /// 1, hidden), for which the others need no more than their keys and values.
-  Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass,
-                    bool first_only = false) const;
+  /// 1, hidden), for which the others need no more than their keys and values. Where `rows` are
+  /// defined x has these of the (batch · length) rows alone, (rows, hidden), each sequence's first
+  /// token among them; so has the result, without `first_only`.
+  Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask,
+                    const Tensor<std::int64_t>& rows, Pass& pass, bool first_only = false) const;
 
  private:
   struct SelfAttention : Module<T> {
@@ -105,8 +107,8 @@ class Bert : public Model<T> {
   bool is_head(const std::string& parameter) const override;
   void save(const std::string& folder, FloatFormat format = FloatFormat::f32) override;
 
-  /// Last hidden states (batch, length, hidden). Positions past a sequence's last unmasked token
-  /// hold nothing of meaning.
+  /// Last hidden states (batch, length, hidden), 0 at positions past a sequence's last unmasked
+  /// token: nothing is computed there, in logits() and masked_logits() neither.
   /// @throws ShapeError on ids, types and mask of different shapes or longer than the position
   /// table; ValueError on ids or types out of range.
   Var<T> hidden(const TokenBatch& batch, Pass& pass) const;
@@ -123,6 +125,7 @@ class Bert : public Model<T> {
 
  private:
   struct Parts;
+  Var<T> embed(const TokenBatch& batch, const Tensor<std::int64_t>& rows) const;
   Var<T> encode(const TokenBatch& batch, Pass& pass, bool first_only) const;
   BertConfig config_;
   BertHead head_;

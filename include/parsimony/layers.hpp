@@ -35,6 +35,15 @@ class Pass {
   }
   Rng next() { return rng_.split(count_++); }
 
+  /// From here on layers see these rows of a padded batch alone; {}: all.
+  void pack(RowPlaces places) { places_ = std::move(places); }
+  /// Where the rows of x lie, for dropout, if it has those alone.
+  template <class T>
+  RowPlaces places(const Var<T>& x) const {
+    const bool packed = places_.rows.defined() && x.rank() == 2 && x.dim(0) == places_.rows.size();
+    return packed ? places_ : RowPlaces();
+  }
+
   /// Has the outputs of the model's blocks appended to `outputs` as they are computed.
   template <class T>
   void watch(std::vector<Var<T>>& outputs) {
@@ -53,6 +62,7 @@ class Pass {
   std::optional<double> dropout_;
   Rng rng_{0};
   std::uint64_t count_ = 0;
+  RowPlaces places_;
 };
 
 template <class T>

@@ -134,14 +134,22 @@ Var<T> rms_norm(const Var<T>& x, const Var<T>& weight, double eps);
 // probability rounded to a multiple of 2^-16. What is dropped at position s of sequence b depends
 // on b, s and the stream, not on the length that sequences are padded to.
 
+/// Where the rows of an x (rows, n) lie in (batch, length, n), of which it has these alone: what
+/// dropout goes by. Not defined: x has all its axes.
+struct RowPlaces {
+  Tensor<std::int64_t> rows;  // of batch · length
+  index_t length = 1;
+};
 /// x with entries set to 0 with the given probability, the others divided by the probability to
-/// stay. @throws ValueError unless it is in [0, 1).
+/// stay. @throws ValueError unless it is in [0, 1); ShapeError where the places are not of x's
+/// rows.
 template <class T>
-Var<T> dropout(const Var<T>& x, double probability, const Rng& rng);
+Var<T> dropout(const Var<T>& x, double probability, const Rng& rng, const RowPlaces& places = {});
 /// layer_norm(dropout(x) + residual, weight, bias, eps) in one pass over memory.
 template <class T>
 Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var<T>& weight,
-                              const Var<T>& bias, double eps, double probability, const Rng& rng);
+                              const Var<T>& bias, double eps, double probability, const Rng& rng,
+                              const RowPlaces& places = {});
 /// Heads of an attention; a number alone means as many of queries as of keys, seeing every key.
 struct AttentionHeads {
   AttentionHeads(index_t heads) : queries(heads), keys(heads) {}  // NOLINT: a number is meant

@@ -19,7 +19,7 @@ template <class T>
 Var<T> LayerNorm<T>::of_sum(const Var<T>& x, const Var<T>& residual, double probability,
                             Pass& pass) const {
   return dropout_add_layer_norm(x, residual, weight, bias, eps_, pass.dropout(probability),
-                                pass.next());
+                                pass.next(), pass.places(x));
 }
 
 template <class T>

@@ -74,7 +74,8 @@ Var<T> Adapter<T>::linear(const Var<T>& x, const Var<T>& weight, const Var<T>& b
   if (u.dense.defined()) return parsimony::linear(x, add(base, u.dense), bias);
   const double p = pass.dropout(dropout_);
   if (p == 0) return low_rank_linear(x, base, bias, u.left, u.right);
-  const Var<T> rows = matmul(parsimony::dropout(x, p, pass.next()), u.right, false, true);
+  const Var<T> rows =
+      matmul(parsimony::dropout(x, p, pass.next(), pass.places(x)), u.right, false, true);
   return add(parsimony::linear(x, base, bias), matmul(rows, u.left, false, true));
 }
 

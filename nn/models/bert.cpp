@@ -20,6 +20,50 @@ Var<T> activate(const std::string& name, const Var<T>& x) {
   return gelu(x);
 }
 
+/// The rows of the flattened (batch · length) tokens up to each sequence's last unmasked one, its
+/// first in any case; undefined where that is all of them.
+Tensor<std::int64_t> rows_that_count(const Tensor<std::uint8_t>& mask) {
+  if (!mask.defined()) return {};
+  const index_t length = mask.dim(1);
+  std::vector<std::int64_t> rows;
+  for (index_t b = 0; b < mask.dim(0); ++b) {
+    const std::uint8_t* of = mask.data() + b * length;
+    index_t last = length - 1;
+    while (last > 0 && of[last] == 0) --last;
+    for (index_t i = 0; i <= last; ++i) rows.push_back(b * length + i);
+  }
+  const auto count = static_cast<index_t>(rows.size());
+  if (count == mask.size()) return {};
+  return Tensor<std::int64_t>({count}, rows);
+}
+
+/// Entries of a (batch, length) at rows, or a itself where these are not defined.
+Tensor<std::int64_t> picked(const Tensor<std::int64_t>& a, const Tensor<std::int64_t>& rows) {
+  if (!rows.defined()) return a;
+  Tensor<std::int64_t> out(rows.shape());
+  for (index_t i = 0; i < rows.size(); ++i) out.mutable_data()[i] = a.data()[rows.data()[i]];
+  return out;
+}
+
+/// (rows, width) to (batch, length, width) with zeros elsewhere.
+template <class T>
+Var<T> spread_out(const Var<T>& x, const Tensor<std::int64_t>& rows, index_t batch,
+                  index_t length) {
+  return reshape(scatter_add_rows(x, rows, batch * length), {batch, length, x.dim(-1)});
+}
+
+/// The first token's row of each sequence, (batch, 1, width).
+template <class T>
+Var<T> first_rows(const Var<T>& x, const Tensor<std::int64_t>& rows, index_t batch,
+                  index_t length) {
+  if (!rows.defined()) return slice(x, 1, 0, 1);
+  std::vector<std::int64_t> first;
+  for (index_t i = 0; i < rows.size(); ++i) {
+    if (rows.data()[i] % length == 0) first.push_back(i);
+  }
+  return reshape(gather_rows(x, Tensor<std::int64_t>({batch}, first)), {batch, 1, x.dim(-1)});
+}
+
 }  // namespace
 
 template <class T>
@@ -65,14 +109,27 @@ BertLayer<T>::BertLayer(const BertConfig& c, const Initializer& init)
 }
 
 template <class T>
-Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask, Pass& pass,
+Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask,
+                                const Tensor<std::int64_t>& rows, Pass& pass,
                                 bool first_only) const {
   const double drop = config_.hidden_dropout_prob;
+  const bool packed = rows.defined();
+  const index_t batch = packed ? mask.dim(0) : x.dim(0);
+  const index_t length = packed ? mask.dim(1) : x.dim(1);
+  const auto side_by_side = [&](const Var<T>& y) {
+    return packed ? spread_out(y, rows, batch, length) : y;
+  };
   const auto& self = attention_.self;
-  const Var<T> asking = first_only ? slice(x, 1, 0, 1) : x;
-  const Var<T> context = attention(self.query(asking, pass), self.key(x, pass), self.value(x, pass),
-                                   config_.num_attention_heads, mask,
-                                   pass.dropout(config_.attention_probs_dropout_prob), pass.next());
+  const Var<T> asking = first_only ? first_rows(x, rows, batch, length) : x;
+  const Var<T> query = self.query(asking, pass);
+  const Var<T> key = side_by_side(self.key(x, pass));
+  const Var<T> value = side_by_side(self.value(x, pass));
+  Var<T> context =
+      attention(first_only ? query : side_by_side(query), key, value, config_.num_attention_heads,
+                mask, pass.dropout(config_.attention_probs_dropout_prob), pass.next());
+  if (packed && !first_only) {
+    context = gather_rows(reshape(context, {batch * length, context.dim(-1)}), rows);
+  }
   const auto& out = attention_.output;
   const Var<T> attended = out.norm.of_sum(out.dense(context, pass), asking, drop, pass);
   const Var<T> wide = activate(config_.hidden_act, intermediate_.dense(attended, pass));
@@ -197,6 +254,18 @@ Var<T> Bert<T>::hidden(const TokenBatch& batch, Pass& pass) const {
 }
 
 template <class T>
+Var<T> Bert<T>::embed(const TokenBatch& batch, const Tensor<std::int64_t>& rows) const {
+  const index_t length = batch.ids.dim(1);
+  Tensor<std::int64_t> positions(rows.defined() ? rows.shape() : Shape{length});
+  for (index_t i = 0; i < positions.size(); ++i) {
+    positions.mutable_data()[i] = rows.defined() ? rows.data()[i] % length : i;
+  }
+  const auto& e = parts_->bert.embeddings;
+  const Var<T> places = add(e.type(picked(batch.type_ids, rows)), e.position(positions));
+  return e.norm(add(e.word(picked(batch.ids, rows)), places));
+}
+
+template <class T>
 Var<T> Bert<T>::encode(const TokenBatch& batch, Pass& pass, bool first_only) const {
   const Shape& shape = batch.ids.shape();
   if (shape.rank() != 2 || batch.type_ids.shape() != shape ||
@@ -205,25 +274,24 @@ Var<T> Bert<T>::encode(const TokenBatch& batch, Pass& pass, bool first_only) con
         "bert: expected ids, types and mask (batch, length); got {}, {}, {}", shape.str(),
         batch.type_ids.shape().str(), batch.mask.defined() ? batch.mask.shape().str() : "no mask"));
   }
-  const index_t length = shape[1];
-  if (length > config_.max_position_embeddings) {
+  if (shape[1] > config_.max_position_embeddings) {
     throw ShapeError(
         fmt::format("bert: expected at most {} tokens a sequence, the size of the "
                     "position table; got {}",
-                    config_.max_position_embeddings, length));
+                    config_.max_position_embeddings, shape[1]));
   }
-  Tensor<std::int64_t> positions({length});
-  for (index_t i = 0; i < length; ++i) positions.mutable_data()[i] = i;
-  const auto& e = parts_->bert.embeddings;
-  const Var<T> places = add(e.type(batch.type_ids), e.position(positions));
-  Var<T> x = e.norm(add(e.word(batch.ids), places));
-  x = dropout(x, pass.dropout(config_.hidden_dropout_prob), pass.next());
+  // Padding takes part in attention alone, where it is masked.
+  const Tensor<std::int64_t> rows = rows_that_count(batch.mask);
+  Var<T> x = embed(batch, rows);
+  pass.pack({rows, shape[1]});
+  x = dropout(x, pass.dropout(config_.hidden_dropout_prob), pass.next(), pass.places(x));
   const auto& layers = parts_->bert.encoder.layers;
   for (const auto& layer : layers) {
-    x = (*layer)(x, batch.mask, pass, first_only && layer == layers.back());
+    x = (*layer)(x, batch.mask, rows, pass, first_only && layer == layers.back());
     pass.block(x);
   }
-  return x;
+  pass.pack({});
+  return rows.defined() && !first_only ? spread_out(x, rows, shape[0], shape[1]) : x;
 }
 
 template <class T>

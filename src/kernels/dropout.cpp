@@ -28,6 +28,7 @@ void keep_block(const DropoutMask& mask, std::int64_t block, std::uint8_t* keep)
 }
 
 std::int64_t first_block(const DropoutMask& mask, std::int64_t row, std::int64_t cols) {
+  if (mask.rows != nullptr) row = mask.rows[row];
   const std::int64_t logical = row / mask.period * longest_sequence + row % mask.period;
   return logical * ((cols + dropout_block - 1) / dropout_block);
 }

@@ -14,6 +14,8 @@ struct DropoutMask {
   std::uint64_t key = 0;
   std::uint32_t threshold = 0;
   std::int64_t period = 1;
+  /// Where only some rows are there: which, among all of all sequences.
+  const std::int64_t* rows = nullptr;
 
   /// What the kept entries are divided by: the probability to stay.
   double kept() const { return 1.0 - static_cast<double>(threshold) / 65536.0; }

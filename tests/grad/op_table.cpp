@@ -304,6 +304,13 @@ void transformer_layers() {
         [=](auto& x) { return dropout_add_layer_norm(x[0], x[1], x[2], x[3], 1e-5, p, rng); });
     row("dropout " + std::to_string(p), {{{2, 3, 200}}},
         [=](auto& x) { return dropout(x[0], p, rng); });
+    const RowPlaces some{Tensor<std::int64_t>({3}, {0, 3, 5}), 3};
+    row("dropout_add_layer_norm of some rows" + name, {{{3, 6}}, {{3, 6}}, {{6}}, {{6}}},
+        [=](auto& x) {
+          return dropout_add_layer_norm(x[0], x[1], x[2], x[3], 1e-5, p, rng, some);
+        });
+    row("dropout of some rows " + std::to_string(p), {{{3, 200}}},
+        [=](auto& x) { return dropout(x[0], p, rng, some); });
   }
   for (const index_t first : {0, 3}) {
     row("rope from " + std::to_string(first), {{{2, 3, 8}}}, [=](auto& x) {

@@ -1,5 +1,6 @@
 // Fast paths of the transformer ops against what they stand for: the kernels of low-rank updates
 // against the composed products, the classifier's one-row last layer against the whole one.
+#include <parsimony/adapter.hpp>
 #include <parsimony/bert.hpp>
 #include <parsimony/ops.hpp>
 #include <parsimony/threads.hpp>
@@ -91,6 +92,58 @@ TEST_CASE("attention: leading queries come out as among all of them") {
     const auto some = attention(slice(x("q"), 1, 0, 2), x("k"), x("v"), 2, mask, p, rng);
     CHECK(largest_difference(slice(all, 1, 0, 2).value(), some.value()) < 1e-14);
   }
+}
+
+TEST_CASE("dropout: some rows of sequences come out as among all of them") {
+  const Rng rng(8);
+  const Var<double> x(rng.split("x").normal<double>({2, 5, 130}));
+  const Var<double> flat = reshape(x, {10, 130});
+  const RowPlaces places{Tensor<std::int64_t>({4}, {0, 2, 5, 9}), 5};
+  const Var<double> all = reshape(dropout(x, 0.4, rng), {10, 130});
+  const Var<double> some = dropout(gather_rows(flat, places.rows), 0.4, rng, places);
+  CHECK(largest_difference(gather_rows(all, places.rows).value(), some.value()) == 0);
+  CHECK_THROWS_AS(dropout(flat, 0.4, rng, places), ShapeError);
+}
+
+TEST_CASE("bert: padding changes nothing in training, dropout and adapters included") {
+  const Rng rng(4);
+  const auto model =
+      std::make_unique<Bert<double>>(BertConfig::sized("tiny", 40), BertHead::classifier, rng);
+  model->set_requires_grad(false);
+  AdapterOptions options{"lora"};
+  options.set("init", std::string("peft"));  // the one whose input drops out
+  options.set("adapter_dropout", 0.3);
+  attach_adapters(*model, "all-dense", options, rng.split("adapters"));
+  std::vector<Var<double>> trained;
+  for (const auto& [name, var] : model->named_parameters()) {
+    if (var.requires_grad()) trained.push_back(var);
+  }
+  const std::vector<index_t> lengths = {6, 3, 1};
+  const auto gradients = [&](index_t padded) {
+    TokenBatch batch;
+    batch.ids = Tensor<std::int64_t>::zeros({3, padded});
+    batch.type_ids = Tensor<std::int64_t>::zeros({3, padded});
+    batch.mask = Tensor<std::uint8_t>::zeros({3, padded});
+    for (index_t b = 0; b < 3; ++b) {
+      for (index_t i = 0; i < lengths[static_cast<std::size_t>(b)]; ++i) {
+        batch.ids.mutable_data()[b * padded + i] = (7 * i + 11 * b) % 40;
+        batch.mask.mutable_data()[b * padded + i] = 1;
+      }
+    }
+    Pass pass(rng.split("pass"));
+    const Var<double> logits = model->logits(batch, pass);
+    backward(sum(square(logits)));
+    std::vector<Tensor<double>> out{logits.value()};
+    for (Var<double>& var : trained) {
+      out.push_back(var.grad());
+      var.zero_grad();
+    }
+    return out;
+  };
+  const auto few = gradients(6);
+  const auto many = gradients(11);
+  REQUIRE(few.size() > 20);
+  for (std::size_t i = 0; i < few.size(); ++i) CHECK(largest_difference(few[i], many[i]) < 1e-12);
 }
 
 TEST_CASE("bert: the classifier's short last layer gives the whole one's numbers and gradients") {

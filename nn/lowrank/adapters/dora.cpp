@@ -44,7 +44,8 @@ class Dora : public Adapter<T> {
     const WeightUpdate<T> u = low_rank();
     const double p = pass.dropout(this->dropout());
     if (p == 0) return scaled_low_rank_linear(x, weight, bias, u.left, u.right, gain());
-    const Var<T> thin = matmul(parsimony::dropout(x, p, pass.next()), u.right, false, true);
+    const Var<T> thin =
+        matmul(parsimony::dropout(x, p, pass.next(), pass.places(x)), u.right, false, true);
     const Var<T> y = add(parsimony::linear(x, weight), matmul(thin, u.left, false, true));
     return bias.defined() ? add(mul(y, gain()), bias) : mul(y, gain());
   }
