@@ -19,8 +19,8 @@ namespace parsimony {
 namespace {
 
 namespace fs = std::filesystem;
-using text::refuse;
 using nlohmann::json;  // not its ordered kind, which looks through all keys to add one
+using text::refuse;
 
 constexpr const char* end_of_text = "<|endoftext|>";
 
