@@ -52,8 +52,9 @@ class FreshStart : public CompressionData {
     data_.save(model, folder);
   }
   std::string measure() const override { return data_.measure(); }
-  std::vector<std::pair<std::string, double>> scores(const Module<float>& model) const override {
-    return data_.scores(model);
+  bool has_scores() const override { return data_.has_scores(); }
+  std::vector<std::pair<std::string, double>> scores(const Tensor<float>& outputs) const override {
+    return data_.scores(outputs);
   }
 
  private:

@@ -54,8 +54,14 @@ class CompressionData {
   virtual bool trains(const std::string& parameter) const = 0;
   /// What exp(loss) is called: "perplexity", "masked perplexity"; "" where it has no name.
   virtual std::string measure() const = 0;
-  /// Other scores on the test part; may be none.
-  virtual std::vector<std::pair<std::string, double>> scores(const Module<float>& model) const = 0;
+  /// Whether there are other scores on the test part than loss and divergence.
+  virtual bool has_scores() const { return false; }
+  /// They, of a model's outputs (rows, outputs) on all of the test part; of classes the
+  /// log-probabilities.
+  virtual std::vector<std::pair<std::string, double>> scores(const Tensor<float>& outputs) const {
+    static_cast<void>(outputs);
+    return {};
+  }
   /// Remarks for the user: what was made shorter, how much there is.
   std::vector<std::string> remarks;
 };

@@ -113,8 +113,7 @@ class Compressor {
     make_factors();
     const std::unique_ptr<Module<T>> original = data_.load();
     const Scorer test(data_, Part::test, original.get());
-    report_.before = test(*original);
-    report_.scores_before = data_.scores(*original);
+    report_.before = test.of_original(&report_.scores_before);
     std::vector<double> shares(groups.names.size(), uniform);
     report_.groups = groups.names;
     if (report_.allocation != "uniform") shares = allocate(groups, uniform, *original);
@@ -123,8 +122,7 @@ class Compressor {
       report_.unrecovered = test(*model_);
       recover_pairs(*model_, layers_, data_, o_, [&](const std::string& line) { say(line); });
     }
-    report_.after = test(*model_);
-    report_.scores_after = data_.scores(*model_);
+    report_.after = test(*model_, &report_.scores_after);
     report_.parameters_after = count(*model_);
     for (const auto& l : layers_) {
       report_.layers.push_back({l.name, l.group, l.layer->in(), l.layer->out(), l.layer->rank()});

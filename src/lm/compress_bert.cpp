@@ -109,7 +109,6 @@ class MaskedText : public CompressionData {
   }
   bool trains(const std::string&) const override { return false; }
   std::string measure() const override { return "masked perplexity"; }
-  std::vector<std::pair<std::string, double>> scores(const Module<T>&) const override { return {}; }
 
  private:
   BaseModel base_;

@@ -63,7 +63,6 @@ class CausalText : public CompressionData {
   }
   bool trains(const std::string&) const override { return false; }
   std::string measure() const override { return "perplexity"; }
-  std::vector<std::pair<std::string, double>> scores(const Module<T>&) const override { return {}; }
 
  private:
   std::string model_, tokenizer_file_, folder_;

@@ -167,10 +167,10 @@ Compressed compress_pc_lora(Stage& stage, const CompressionData& data, const PcL
           : std::max<index_t>(1, std::llround(o.decay_end * static_cast<double>(o.steps)));
   const index_t sequences = data.size(Part::calibration);
   const Scorer test(data, Part::test, teacher.get());
-  const CompressionScore at_first = test(*teacher);
-  const auto scores_at_first = data.scores(*teacher);
+  Scores scores_at_first;
+  const CompressionScore at_first = test.of_original(&scores_at_first);
   CompressionScore last;
-  std::vector<std::pair<std::string, double>> last_scores;
+  Scores last_scores;
   bool dropped = false;
   stage.loop(o.steps, [&](index_t step) {
     // λ is a function of the step, so a resumed run goes on where it was.
@@ -183,8 +183,7 @@ Compressed compress_pc_lora(Stage& stage, const CompressionData& data, const PcL
     if (step == o.steps || step == end || (o.eval_every > 0 && step % o.eval_every == 0)) {
       stage.off_clock([&] {
         set_base_share(student, 0);
-        last = test(student);
-        last_scores = data.scores(student);
+        last = test(student, &last_scores);
         auto row = last_scores;
         row.emplace_back("test_loss", last.loss);
         row.emplace_back("test_divergence", last.divergence);

@@ -38,7 +38,7 @@ Json of_score(const CompressionScore& s) {
 
 Scorer::Scorer(const CompressionData& data, CompressionData::Part part,
                const Module<float>* original)
-    : sequences_(data.size(part)), model_(original) {
+    : data_(data), sequences_(data.size(part)), model_(original) {
   constexpr index_t at_once = 8;
   constexpr index_t most_kept = index_t{1} << 27;  // numbers
   index_t kept = 0;
@@ -54,18 +54,31 @@ Scorer::Scorer(const CompressionData& data, CompressionData::Part part,
   }
 }
 
-CompressionScore Scorer::operator()(const Module<float>& model) const {
+Tensor<float> Scorer::original(std::size_t batch) const {
+  return batch < original_.size() ? original_[batch] : log_probabilities(batches_[batch], *model_);
+}
+
+CompressionScore Scorer::operator()(const Module<float>& model, Scores* scores) const {
+  return measure([&](std::size_t b) { return log_probabilities(batches_[b], model); }, scores);
+}
+
+CompressionScore Scorer::of_original(Scores* scores) const {
+  return measure([&](std::size_t b) { return original(b); }, scores);
+}
+
+CompressionScore Scorer::measure(const std::function<Tensor<float>(std::size_t)>& found_on,
+                                 Scores* scores) const {
   const NoGrad no_grad;
-  const auto original = [&](std::size_t b) {
-    return b < original_.size() ? original_[b] : log_probabilities(batches_[b], *model_);
-  };
+  const bool keeps = scores != nullptr && data_.has_scores();
+  std::vector<float> outputs;
   double loss = 0;
   double divergence = 0;
   index_t rows = 0;
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     const CompressionBatch& batch = batches_[b];
-    const Tensor<float> found = log_probabilities(batch, model);
+    const Tensor<float> found = found_on(b);
     const index_t width = found.dim(-1);
+    if (keeps) outputs.insert(outputs.end(), found.data(), found.data() + found.size());
     rows += found.size() / width;
     if (batch.values.defined()) {
       const Tensor<float> error = sub(found, batch.values);
@@ -82,6 +95,10 @@ CompressionScore Scorer::operator()(const Module<float>& model) const {
     divergence += dot(exp(Var<float>(found)).value(), sub(found, original(b)));
   }
   if (rows == 0) throw InputError("compress: there is nothing to measure the model on");
+  if (keeps) {
+    *scores =
+        data_.scores(Tensor<float>({rows, static_cast<index_t>(outputs.size()) / rows}, outputs));
+  }
   divergence = std::max(0.0, divergence);  // not below it for rounding
   const auto count = static_cast<double>(rows);
   return {loss / count, divergence / count, divergence / static_cast<double>(sequences_)};

@@ -3,9 +3,14 @@
 
 #include <parsimony/compress.hpp>
 
+#include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace parsimony {
+
+using Scores = std::vector<std::pair<std::string, double>>;
 
 class Scorer {
  public:
@@ -13,9 +18,18 @@ class Scorer {
   /// up to half a gigabyte; what is more is computed anew for every candidate, so `original` must
   /// outlive this.
   Scorer(const CompressionData& data, CompressionData::Part part, const Module<float>* original);
-  CompressionScore operator()(const Module<float>& model) const;
+  /// The other scores of the data go to `scores`; the part must be the test's for that.
+  CompressionScore operator()(const Module<float>& model, Scores* scores = nullptr) const;
+  /// Of the original itself, which there must be.
+  CompressionScore of_original(Scores* scores) const;
 
  private:
+  /// `found(b)`: log-probabilities, or values, on batch b.
+  CompressionScore measure(const std::function<Tensor<float>(std::size_t)>& found,
+                           Scores* scores) const;
+  Tensor<float> original(std::size_t batch) const;
+
+  const CompressionData& data_;
   index_t sequences_;
   std::vector<CompressionBatch> batches_;
   const Module<float>* model_;

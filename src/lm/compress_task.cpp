@@ -6,6 +6,7 @@
 #include <parsimony/error.hpp>
 
 #include <algorithm>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -44,7 +45,15 @@ void TaskCompression::use(const EncodedTask& encoded, const CompressionSource& s
         fmt::format("compress: expected at least 3 training and 1 dev example; got {} and {}",
                     encoded.train.size(), encoded.dev.size()));
   }
-  test_ = encoded.dev;
+  // The shortest first: a batch is as long as its longest.
+  std::vector<index_t> by_length(encoded.dev.encodings.size());
+  std::iota(by_length.begin(), by_length.end(), index_t{0});
+  const auto length = [&](index_t i) {
+    return encoded.dev.encodings[static_cast<std::size_t>(i)].ids.size();
+  };
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [&](index_t a, index_t b) { return length(a) < length(b); });
+  test_ = select_rows(encoded.dev, by_length);
   const index_t n = encoded.train.size();
   const index_t held = std::max<index_t>(1, std::min(source.windows, n / 4));
   const std::vector<index_t> order = Rng(0).split("parts").permutation(n);
@@ -107,8 +116,9 @@ bool TaskCompression::trains(const std::string& parameter) const {
   return of_classifier(parameter);
 }
 
-std::vector<std::pair<std::string, double>> TaskCompression::scores(const Module<T>& model) const {
-  return task_metrics(task_, model_outputs(as_model(model), test_, pad_id_), test_.labels);
+std::vector<std::pair<std::string, double>> TaskCompression::scores(
+    const Tensor<float>& outputs) const {
+  return task_metrics(task_, outputs, test_.labels);
 }
 
 const EncodedExamples& TaskCompression::examples(Part part) const {

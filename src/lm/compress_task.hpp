@@ -23,7 +23,8 @@ class TaskCompression : public CompressionData {
   void save(Module<float>& model, const std::string& folder) const override;
   bool trains(const std::string& parameter) const override;
   std::string measure() const override { return ""; }
-  std::vector<std::pair<std::string, double>> scores(const Module<float>& model) const override;
+  bool has_scores() const override { return true; }
+  std::vector<std::pair<std::string, double>> scores(const Tensor<float>& outputs) const override;
 
  protected:
   explicit TaskCompression(const CompressionSource& source);
