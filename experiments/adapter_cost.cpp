@@ -50,7 +50,7 @@ class AdapterCost : public Experiment {
     c.declare("targets", std::string("all-dense"),
               "layers with adapters (VeRA and MoRA leave the embedding out)");
     c.declare("rank", index_t{8}, "rank of the adapters");
-    c.declare("batch", index_t{8}, "examples a step");
+    c.declare("batch", index_t{4}, "examples a step");
     c.declare("length", index_t{128}, "tokens of each");
     c.declare("repeats", index_t{3}, "steps timed of each method, in turn with vanilla LoRA's");
   }
@@ -64,6 +64,7 @@ class AdapterCost : public Experiment {
       c.preset("repeats", index_t{2});
     } else if (name == "paper") {
       c.preset("model", std::string("scratch:base"));
+      c.preset("batch", index_t{8});
       c.preset("repeats", index_t{5});
     }
   }

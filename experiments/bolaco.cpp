@@ -23,7 +23,7 @@ class Bolaco : public Experiment {
     return {"bolaco",
             "low-rank layers from features: perplexity against the weights kept",
             "Bolaco (arXiv 2405.10616): decomposition of features, allocation of ranks",
-            {{"smoke", 0.02}, {"quick", 0.5}, {"paper", 10}}};
+            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 10}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -58,7 +58,7 @@ class Bolaco : public Experiment {
   }
 
   void declare(Config& c) const override {
-    c.declare("ratios", std::vector<double>{0.6, 0.8, 0.9}, "shares of the weights kept");
+    c.declare("ratios", std::vector<double>{0.6, 0.8}, "shares of the weights kept");
     c.declare("evaluations", index_t{20}, "of the search for ranks");
     c.declare("sequences", index_t{128}, "calibration sequences");
     c.declare("windows", index_t{16}, "sequences for the allocation, and as many for the test");
@@ -66,7 +66,7 @@ class Bolaco : public Experiment {
     c.declare("recover", index_t{30}, "updates of LoRA on Bolaco's pairs");
     c.declare("own_width", index_t{64}, "hidden size of the model trained here");
     c.declare("own_layers", index_t{3}, "its layers");
-    c.declare("own_steps", index_t{900}, "its updates, 8 sequences of 64 tokens each");
+    c.declare("own_steps", index_t{600}, "its updates, 8 sequences of 64 tokens each");
     c.declare("own_text", index_t{1 << 20},
               "bytes of captions it is trained on; 0: all but those "
               "it is compressed on");

@@ -13,7 +13,7 @@ class CompletionCompression : public Experiment {
     return {"completion-compression",
             "compressed deep matrix completion with gamma > 0 and gamma = 0 against the full one",
             "compression, deep matrix completion (spec 1.6, 2.5)",
-            {{"smoke", 0.02}, {"quick", 0.7}, {"paper", 50}}};
+            {{"smoke", 0.02}, {"quick", 0.2}, {"paper", 50}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -36,7 +36,7 @@ class CompletionCompression : public Experiment {
   }
 
   void declare(Config& c) const override {
-    c.declare("d", index_t{200}, "side of the target");
+    c.declare("d", index_t{128}, "side of the target");
     c.declare("r", index_t{3}, "rank of the target");
     c.declare("rhat", index_t{3}, "assumed rank; the cores are 2 rhat wide");
     c.declare("depth", index_t{3}, "factors L");

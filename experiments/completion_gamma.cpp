@@ -17,7 +17,7 @@ class CompletionGamma : public Experiment {
     return {"completion-gamma",
             "which discrepant learning rates converge, and how fast; the stability number",
             "surrogate and discrepant learning rate (spec 1.6, 5)",
-            {{"smoke", 0.02}, {"quick", 0.15}, {"paper", 0.7}}};
+            {{"smoke", 0.02}, {"quick", 0.1}, {"paper", 0.7}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -31,7 +31,7 @@ class CompletionGamma : public Experiment {
   }
 
   void declare(Config& c) const override {
-    ProblemSettings::declare(c, 100, 3, 0.5, 1, 100000);
+    ProblemSettings::declare(c, 100, 3, 0.5, 1, 60000);
     c.declare("rhat", index_t{3}, "assumed rank; the cores are 2 rhat wide");
     c.declare("depth", index_t{3}, "factors L");
     c.declare("eta_sum", 0.02, eta_help);
@@ -53,6 +53,7 @@ class CompletionGamma : public Experiment {
       c.preset("max_iterations", index_t{20000});
     } else if (name == "paper") {
       c.preset("trials", index_t{5});
+      c.preset("max_iterations", index_t{100000});
     }
   }
 

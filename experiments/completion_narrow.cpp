@@ -3,6 +3,9 @@
 // assumed rank grows (paper: compressed against random narrow initialisation).
 #include <parsimony/experiment.hpp>
 
+#include <deque>
+#include <mutex>
+
 #include "trials.hpp"
 
 namespace parsimony::lab {
@@ -14,7 +17,7 @@ class CompletionNarrow : public Experiment {
     return {"completion-narrow",
             "compressed against random narrow networks for several assumed ranks",
             "compressed and random narrow initialisation (spec 2.6)",
-            {{"smoke", 0.02}, {"quick", 0.2}, {"paper", 120}}};
+            {{"smoke", 0.02}, {"quick", 0.15}, {"paper", 120}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -78,36 +81,38 @@ struct Settings : ProblemSettings {
 /// that start takes seconds at d = 1000 and is made only if a stage needs it.
 class Trial {
  public:
-  Trial(const Settings& s, const Rng& rng)
-      : problem(completion_problem(s.d, s.r, s.p, rng)), s_(s), rng_(rng) {}
+  Trial(const Settings& s, index_t number, const Rng& rng)
+      : number(number), rng(rng), problem(completion_problem(s.d, s.r, s.p, rng)), s_(s) {}
   OuterFactors<double> outer(index_t rhat) {
-    if (initial_.empty()) {
-      initial_ = initial_factors(s_.d, s_.depth, s_.eps, rng_);
+    std::call_once(made_, [&] {
+      initial_ = initial_factors(s_.d, s_.depth, s_.eps, rng);
       gradient_ = first_gradient(initial_, [&](auto& net) {
         return masked_half_squared_error(net.product(), problem.phi, problem.mask);
       });
-    }
+    });
     return outer_factors(initial_, gradient_, rhat);
   }
+  const index_t number;
+  const Rng rng;
   const CompletionProblem problem;
 
  private:
   const Settings& s_;
-  Rng rng_;
+  std::once_flag made_;  // stages run side by side
   std::vector<Tensor<double>> initial_;
   Tensor<double> gradient_;
 };
 
 template <class Net>
 void train(Stage& stage, const Settings& s, const Net& net,
-           const std::vector<ParameterGroup<double>>& groups, const CompletionProblem& problem,
-           bool keep) {
+           const std::vector<ParameterGroup<double>>& groups, const Trial& trial) {
+  const CompletionProblem& problem = trial.problem;
   GradientDescent<double> opt(groups, s.eta);
   stage.track(net.named_parameters());
   descend_to(
       stage, s, opt, [&] { return net.completion_loss(problem.omega, problem.observed); },
       [&] { return recovery_error(net.product().value(), problem.phi, problem.mask); });
-  if (!keep) return;
+  if (trial.number > 0) return;
   for (const auto& [name, var] : net.named_parameters()) stage.keep(name, var.value());
 }
 
@@ -183,44 +188,58 @@ void draw(Run& run, const Settings& s, const Curves& compressed, const Curves& r
   run.figure(f);
 }
 
+Run::Member compressed_run(const Settings& s, Trial& trial, index_t rhat) {
+  return {"compressed-rhat" + std::to_string(rhat) + ".trial" + std::to_string(trial.number),
+          [&s, &trial, rhat](Stage& stage) {
+            const OuterFactors<double> outer = trial.outer(rhat);
+            const CompressedLinear<double> net(outer.left, outer.right, s.depth, {s.eps}, true);
+            train(stage, s, net, discrepant_groups(net, s.gamma), trial);
+          }};
+}
+
+Run::Member random_run(const Settings& s, const Trial& trial, index_t rhat) {
+  return {"random-rhat" + std::to_string(rhat) + ".trial" + std::to_string(trial.number),
+          [&s, &trial, rhat](Stage& stage) {
+            std::vector<index_t> dims(static_cast<std::size_t>(s.depth) + 1, 2 * rhat);
+            dims.front() = dims.back() = s.d;
+            const DeepLinear<double> net(
+                dims, {s.eps}, trial.rng.split("narrow").split(static_cast<std::uint64_t>(rhat)));
+            train(stage, s, net, one_group(net.named_parameters()), trial);
+          }};
+}
+
 void CompletionNarrow::run(Run& run) const {
   const Settings s(run.config());
+  std::deque<Trial> trials;  // they stay where they are
+  std::vector<Run::Member> members;
+  for (index_t t = 0; t < s.trials; ++t) {
+    Trial& trial = trials.emplace_back(s, t, trial_rng(run, t));
+    for (const index_t rhat : s.rhat) {
+      members.push_back(compressed_run(s, trial, rhat));
+      members.push_back(random_run(s, trial, rhat));
+    }
+  }
+  const std::vector<const Record*> records = run.stages("assumed ranks", members);
+  run.array("phi", trials.front().problem.phi);
+  run.array("mask", trials.front().problem.mask);
   Curves compressed;
   Curves random;
-  for (index_t t = 0; t < s.trials; ++t) {
-    const Rng rng = trial_rng(run, t);
-    Trial trial(s, rng);
-    compressed.iterations.emplace_back();
-    compressed.seconds.emplace_back();
-    random.iterations.emplace_back();
-    random.seconds.emplace_back();
-    const bool keep = t == 0;
-    if (keep) {
-      run.array("phi", trial.problem.phi);
-      run.array("mask", trial.problem.mask);
+  std::size_t at = 0;
+  for (const Trial& trial : trials) {
+    for (Curves* curves : {&compressed, &random}) {
+      curves->iterations.emplace_back();
+      curves->seconds.emplace_back();
     }
     for (const index_t rhat : s.rhat) {
-      const std::string suffix = "-rhat" + std::to_string(rhat) + ".trial" + std::to_string(t);
-      const Record& c = run.stage("compressed" + suffix, [&](Stage& stage) {
-        const OuterFactors<double> outer = trial.outer(rhat);
-        const CompressedLinear<double> net(outer.left, outer.right, s.depth, {s.eps}, true);
-        train(stage, s, net, discrepant_groups(net, s.gamma), trial.problem, keep);
-      });
-      const Record& n = run.stage("random" + suffix, [&](Stage& stage) {
-        std::vector<index_t> dims(static_cast<std::size_t>(s.depth) + 1, 2 * rhat);
-        dims.front() = dims.back() = s.d;
-        const DeepLinear<double> net(dims, {s.eps},
-                                     rng.split("narrow").split(static_cast<std::uint64_t>(rhat)));
-        train(stage, s, net, one_group(net.named_parameters()), trial.problem, keep);
-      });
-      compressed.add(Outcome(c, s.tolerance));
-      random.add(Outcome(n, s.tolerance));
-      if (!keep) continue;
-      const std::string place = ".rhat" + std::to_string(rhat);
-      for (const auto& [name, tensor] : c.tensors())
-        run.array("compressed" + place + "." + name, tensor);
-      for (const auto& [name, tensor] : n.tensors())
-        run.array("random" + place + "." + name, tensor);
+      for (Curves* curves : {&compressed, &random}) {
+        const Record& record = *records[at++];
+        curves->add(Outcome(record, s.tolerance));
+        if (trial.number > 0) continue;
+        const std::string variant = curves == &compressed ? "compressed" : "random";
+        for (const auto& [name, tensor] : record.tensors()) {
+          run.array(variant + ".rhat" + std::to_string(rhat) + "." + name, tensor);
+        }
+      }
     }
   }
   run.array_note("eta_sum", number(s.eta));

@@ -13,7 +13,7 @@ class CompletionWidth : public Experiment {
     return {"completion-width",
             "recovery and speed of depth 2 and depth 3 matrix completion as the width grows",
             "benefits of depth and width, deep matrix completion (spec 2.1)",
-            {{"smoke", 0.02}, {"quick", 0.9}, {"paper", 3}}};
+            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 3}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -38,7 +38,7 @@ class CompletionWidth : public Experiment {
 
   void declare(Config& c) const override {
     ProblemSettings::declare(c, 100, 10, 0.3, 5, 60000);
-    c.declare("widths", std::vector<index_t>{10, 30, 100}, "inner widths, ascending, >= r");
+    c.declare("widths", std::vector<index_t>{10, 20, 100}, "inner widths, ascending, >= r");
     c.declare("eta_sum_depth2", 0.01, std::string("depth 2: ") + eta_help);
     c.declare("eta_sum_depth3", 0.03, std::string("depth 3: ") + eta_help);
   }

@@ -60,7 +60,7 @@ class DlnSubspace : public Experiment {
     return {"dln-subspace",
             "gradient descent on deep linear networks moves only a small invariant subspace",
             "invariant-subspace theorem, compression bound, SVD evolution (spec 1.2-1.5, 2.3)",
-            {{"smoke", 0.02}, {"quick", 0.1}, {"paper", 0.5}}};
+            {{"smoke", 0.02}, {"quick", 0.05}, {"paper", 0.5}}};
   }
   std::vector<ClaimStatement> claims() const override;
   void declare(Config& c) const override;

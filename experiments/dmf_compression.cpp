@@ -14,7 +14,7 @@ class DmfCompression : public Experiment {
     return {"dmf-compression",
             "compressed against full factorisation of a fully observed target",
             "compression bound and its figure for full observation (spec 1.5, 2.4)",
-            {{"smoke", 0.02}, {"quick", 0.15}, {"paper", 45}}};
+            {{"smoke", 0.02}, {"quick", 0.1}, {"paper", 45}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

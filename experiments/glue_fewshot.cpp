@@ -14,7 +14,7 @@ class GlueFewshot : public Experiment {
     return {"glue-fewshot",
             "a table of tasks: paired differences of Deep LoRA over vanilla LoRA",
             "GLUE with 1024 samples, the paper's table (spec 2.11)",
-            {{"smoke", 0.02}, {"quick", 0.7}, {"paper", 45}}};
+            {{"smoke", 0.02}, {"quick", 0.35}, {"paper", 45}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -27,7 +27,7 @@ class GlueFewshot : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"", 5, 100, "all-dense"});
+    declare_language(c, {"", 5, 70, "all-dense"});
     c.declare("tasks", std::string("stsb,sst2,cola,rte,mrpc,qnli,sick"),
               "tasks; without any of their data the generated pairs stand in");
     c.declare("samples", index_t{256}, "training examples, with replacement");

@@ -63,7 +63,7 @@ void declare_language(Config& c, const LanguageDefaults& d) {
   c.declare("steps", d.steps, "updates of each run");
   c.declare("targets", d.targets, "layers with adapters");
   c.declare("rank", index_t{8}, "rank of the adapters");
-  c.declare("batch", index_t{16}, "examples an update");
+  c.declare("batch", index_t{8}, "examples an update");
   c.declare("lr", 0.0,
             "learning rate; 0: 1e-4, the paper's, for models 512 or more wide, else " +
                 number(small_rates.vanilla) + " for LoRA, " + number(small_rates.narrow) +
@@ -91,6 +91,7 @@ void preset_language(const std::string& name, Config& c, index_t paper_seeds, in
   } else if (name == "paper") {
     c.preset("seeds", paper_seeds);
     c.preset("steps", paper_steps);
+    c.preset("batch", index_t{16});
     c.preset("max_length", index_t{128});
     c.preset("dev_examples", index_t{0});
   }

@@ -12,7 +12,7 @@ class LoraControls : public Experiment {
     return {"lora-controls",
             "honesty controls: vanilla LoRA with α/r, other learning rates, query and value only",
             "controls beside the few-shot comparison (spec 2.11 note, 6)",
-            {{"smoke", 0.02}, {"quick", 0.4}, {"paper", 4}}};
+            {{"smoke", 0.02}, {"quick", 0.25}, {"paper", 4}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -37,7 +37,7 @@ class LoraControls : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 70, "all-dense"});
+    declare_language(c, {"stsb", 5, 60, "all-dense"});
     c.declare("samples", index_t{64}, "training examples, with replacement");
     c.declare("form", std::string("narrow"), "of Deep LoRA: narrow, full or compressed");
     c.declare("factors", std::vector<double>{0.2, 1, 5},

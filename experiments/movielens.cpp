@@ -19,7 +19,7 @@ class MovieLens : public Experiment {
     return {"movielens",
             "real ratings: original, compressed and AltMin beside usual baselines",
             "MovieLens-100K of the predecessor paper (spec 2.14, 7 row 16)",
-            {{"smoke", 0.1}, {"quick", 0.7}, {"paper", 90}}};
+            {{"smoke", 0.1}, {"quick", 0.4}, {"paper", 90}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -56,7 +56,7 @@ class MovieLens : public Experiment {
     c.declare("eps", 1.0, "scale of the orthogonal initialisation (paper: 1e-3 to 1e-2)");
     c.declare("eta_sum", 4e-5, "step size for 0.5 ||mask .* (f - phi)||_F^2, of every run");
     c.declare("gamma", 0.01, "step size of the outer factors as a fraction of eta");
-    c.declare("original_iterations", index_t{160}, "iterations of the full-width run");
+    c.declare("original_iterations", index_t{120}, "iterations of the full-width run");
     c.declare("compressed_iterations", index_t{250}, "iterations of the compressed runs");
     c.declare("check_every", index_t{5}, "iterations between looks at the test error");
     c.declare("original_on_both", false, "run the full-width factorisation on the 80/20 split too");

@@ -12,7 +12,7 @@ class NarrowVsCompressed : public Experiment {
     return {"narrow-vs-compressed",
             "compressed Deep LoRA follows the full-width one; random narrow factors lag",
             "narrow, wide and compressed adapters on few-shot STS-B (spec 2.10)",
-            {{"smoke", 0.02}, {"quick", 0.25}, {"paper", 2}}};
+            {{"smoke", 0.02}, {"quick", 0.2}, {"paper", 2}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -33,7 +33,7 @@ class NarrowVsCompressed : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 70, "all-dense"});
+    declare_language(c, {"stsb", 5, 60, "all-dense"});
     c.declare("samples", index_t{16}, "training examples, with replacement");
     c.declare("eval_every", index_t{20}, "steps between evaluations");
   }

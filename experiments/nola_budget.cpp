@@ -18,7 +18,7 @@ class NolaBudget : public Experiment {
     return {"nola-budget",
             "from rank-1 LoRA's numbers down to a twentieth: what NOLA, LoRA-XS and VeRA keep",
             "NOLA's claim of any count of numbers below rank-1 LoRA's (methods 3.4)",
-            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 30}}};
+            {{"smoke", 0.02}, {"quick", 0.15}, {"paper", 30}}};
   }
 
   std::vector<ClaimStatement> claims() const override {

@@ -12,7 +12,7 @@ class RankRobustness : public Experiment {
     return {"rank-robustness",
             "ranks 8 to 64 on few examples: vanilla LoRA degrades, Deep LoRA does not",
             "robustness to the choice of rank on few-shot STS-B (spec 2.9)",
-            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 3}}};
+            {{"smoke", 0.02}, {"quick", 0.2}, {"paper", 3}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -32,7 +32,7 @@ class RankRobustness : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {"stsb", 5, 70, "all-dense"});
+    declare_language(c, {"stsb", 5, 60, "all-dense"});
     c.declare("samples", index_t{16}, "training examples, with replacement");
     c.declare("ranks", std::vector<index_t>{8, 32, 64}, "ranks compared");
   }

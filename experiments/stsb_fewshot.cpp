@@ -12,7 +12,7 @@ class StsbFewshot : public Experiment {
     return {"stsb-fewshot",
             "few examples: Deep LoRA against vanilla LoRA, paired by seed",
             "few-shot STS-B, the figure of 16, 64 and 256 samples (spec 2.7)",
-            {{"smoke", 0.02}, {"quick", 0.3}, {"paper", 25}}};
+            {{"smoke", 0.02}, {"quick", 0.2}, {"paper", 25}}};
   }
 
   std::vector<ClaimStatement> claims() const override {
@@ -27,7 +27,7 @@ class StsbFewshot : public Experiment {
   }
 
   void declare(Config& c) const override {
-    declare_language(c, {});
+    declare_language(c, {"stsb", 5, 80, "all-dense"});
     c.declare("samples", std::vector<index_t>{16, 64, 256}, "training examples, with replacement");
     c.declare("form", std::string("narrow"), "of Deep LoRA: narrow, full or compressed");
   }
