@@ -52,7 +52,7 @@ class AdapterCost : public Experiment {
     c.declare("rank", index_t{8}, "rank of the adapters");
     c.declare("batch", index_t{4}, "examples a step");
     c.declare("length", index_t{128}, "tokens of each");
-    c.declare("repeats", index_t{3}, "steps timed of each method, in turn with vanilla LoRA's");
+    c.declare("repeats", index_t{4}, "steps timed of each method, in turn with vanilla LoRA's");
   }
 
   void preset(const std::string& name, Config& c) const override {

@@ -58,7 +58,7 @@ class RivalsFewshot : public Experiment {
     declare_rivals(c, {"", 5, 16, "all-linear"});
     c.declare("tasks", std::string("sst2"),
               "tasks; without any of their data the generated pairs stand in");
-    c.declare("samples", std::vector<index_t>{64, 256},
+    c.declare("samples", std::vector<index_t>{16, 64, 256},
               "training examples, with replacement; one to three sizes");
     c.declare("published_samples", std::vector<index_t>{64},
               "those of them that the methods' published settings are run on too");
@@ -78,7 +78,6 @@ class RivalsFewshot : public Experiment {
       c.preset("targets", std::string("query-value"));
     } else if (name == "paper") {
       c.preset("tasks", std::string("sst2,rte,sick,stsb"));
-      c.preset("samples", std::vector<index_t>{16, 64, 256});
       c.preset("published_samples", std::vector<index_t>{16, 64, 256});
       c.preset("budget_rank", index_t{8});
     }
