@@ -235,10 +235,9 @@ void CompletionNarrow::run(Run& run) const {
         const Record& record = *records[at++];
         curves->add(Outcome(record, s.tolerance));
         if (trial.number > 0) continue;
-        const std::string variant = curves == &compressed ? "compressed" : "random";
-        for (const auto& [name, tensor] : record.tensors()) {
-          run.array(variant + ".rhat" + std::to_string(rhat) + "." + name, tensor);
-        }
+        const std::string place = (curves == &compressed ? "compressed.rhat" : "random.rhat") +
+                                  std::to_string(rhat) + ".";
+        for (const auto& [name, tensor] : record.tensors()) run.array(place + name, tensor);
       }
     }
   }
