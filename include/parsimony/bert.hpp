@@ -110,7 +110,7 @@ class Bert : public Model<T> {
   /// Last hidden states (batch, length, hidden), 0 at positions past a sequence's last unmasked
   /// token: nothing is computed there, in logits() and masked_logits() neither.
   /// @throws ShapeError on ids, types and mask of different shapes or longer than the position
-  /// table; ValueError on ids or types out of range.
+  /// table; ValueError on ids or types out of range where there is no padding.
   Var<T> hidden(const TokenBatch& batch, Pass& pass) const;
   /// tanh of the pooler's layer on the first token, (batch, hidden).
   Var<T> pooled(const Var<T>& hidden, Pass& pass) const;
