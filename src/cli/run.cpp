@@ -163,7 +163,9 @@ int run(RunSettings& s) {
     print_tables(results);
   }
   std::fflush(stdout);
-  say(s, fmt::format("report: {}", write_report(s.run.out)));
+  const Report written = write_report(s.run.out);
+  say(s, fmt::format("report: {}", written.path));
+  for (const std::string& damage : written.damage) fmt::print(stderr, "warning: {}\n", damage);
   const bool some_fail = std::any_of(results.begin(), results.end(), [](const auto& result) {
     return count_claims(result.second).fails > 0;
   });

@@ -32,6 +32,7 @@ struct PageRun {
   std::vector<std::vector<std::string>> metric_rows;  // the last row of each series
   std::vector<std::pair<std::string, std::uintmax_t>> files;
   std::vector<std::string> problems;
+  std::vector<std::string> damage;  // of these, what is there and cannot be read: whole paths
   bool checkpoint = false;  // the run has not finished, or kept it
 };
 

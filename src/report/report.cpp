@@ -1,5 +1,5 @@
-// Reads run folders for the report. A file that is missing or damaged is a line on the page, not
-// an error: a report is wanted most when something went wrong.
+// Reads run folders for the report. A file that is missing or damaged is a line on the page and no
+// exception: a report is wanted most when something went wrong.
 #include <parsimony/csv.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
@@ -132,6 +132,11 @@ std::string without_folder(std::string message, const fs::path& folder) {
   return message;
 }
 
+void note_damage(PageRun& run, const Error& e, const fs::path& folder) {
+  run.problems.push_back(without_folder(e.what(), folder));
+  run.damage.emplace_back(e.what());
+}
+
 PageFigure read_figure(const fs::path& folder, const std::string& name, PageRun& run) {
   PageFigure f;
   f.name = name;
@@ -154,7 +159,7 @@ PageFigure read_figure(const fs::path& folder, const std::string& name, PageRun&
       f.media_type = f.picture.empty() ? "" : "image/png";
     }
   } catch (const Error& e) {
-    run.problems.push_back(without_folder(e.what(), folder));
+    note_damage(run, e, folder);
   }
   return f;
 }
@@ -186,7 +191,7 @@ PageRun read_run(const fs::path& folder, const std::string& name, const std::str
     try {
       read(path);
     } catch (const Error& e) {
-      run.problems.push_back(without_folder(e.what(), folder));
+      note_damage(run, e, folder);
     }
   };
   attempt("config.json", [&](const std::string& path) { run.config = read_object(path); });
@@ -219,7 +224,7 @@ bool nothing_readable(const PageRun& run) {
 
 }  // namespace
 
-std::string write_report(const std::string& out_dir) {
+Report write_report(const std::string& out_dir) {
   const fs::path out = out_dir;
   check_folder(out_dir, "a folder of runs");
   std::vector<PageRun> runs;
@@ -244,9 +249,12 @@ std::string write_report(const std::string& out_dir) {
     throw InputError(fmt::format("report: nothing in {} can be read; {}{}", out_dir,
                                  runs.front().prefix, runs.front().problems.front()));
   }
-  const std::string path = (out / "report.html").string();
-  write_file_atomically(path, report::render_page(runs));
-  return path;
+  Report written{(out / "report.html").string(), {}};
+  for (const PageRun& run : runs) {
+    written.damage.insert(written.damage.end(), run.damage.begin(), run.damage.end());
+  }
+  write_file_atomically(written.path, report::render_page(runs));
+  return written;
 }
 
 }  // namespace parsimony

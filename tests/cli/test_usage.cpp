@@ -147,6 +147,12 @@ TEST_CASE("cli: results on stdout, the rest on stderr, nothing when quiet") {
   CHECK(json::parse(read_file(folder / "probe-chaos/config.json"))["steps"] == 50);
   CHECK(json::parse(read_file(folder / "probe-chaos/environment.json")).contains("threads"));
   CHECK(fs::exists(folder / "report.html"));
+  // What cannot be read is said, and the page written all the same.
+  write_raw(folder / "probe-chaos/claims.json", "[{\"id\": ");
+  const Outcome damaged = probe({"report", folder.path()});
+  CHECK(damaged.code == 1);
+  CHECK_THAT(damaged.out, contains("report.html"));
+  CHECK_THAT(damaged.err, contains("warning: ") && contains("probe-chaos/claims.json: not JSON"));
 }
 
 TEST_CASE("cli: colours and progress on a terminal only, NO_COLOR respected") {

@@ -149,8 +149,11 @@ TEST_CASE("text is escaped for where it goes") {
 TEST_CASE("the report holds every run, claim, figure and file") {
   const TempFolder folder;
   sample::write_runs(folder.path());
-  const std::string path = write_report(folder.path());
+  const Report written = write_report(folder.path());
+  const std::string& path = written.path;
   CHECK(path == folder / "report.html");
+  REQUIRE(written.damage.size() == 3);
+  CHECK_THAT(written.damage[1], contains("damaged <script> & odd/claims.json: claim 1"));
   const std::string page = read_file(path);
 
   for (const char* part : {"<strong>1</strong>holds",
@@ -227,7 +230,7 @@ TEST_CASE("the report holds every run, claim, figure and file") {
   write_report(folder.path());
   CHECK(read_file(path) == page);
   // A run folder by itself is a report of one run.
-  const std::string single = write_report(folder / "movielens/");
+  const std::string single = write_report(folder / "movielens/").path;
   CHECK(has(read_file(single), ">movielens<"));
   CHECK(has(read_file(single), "href=\"claims.json\""));
 }
@@ -257,5 +260,5 @@ TEST_CASE("a sample report", "[.sample]") {
   const char* folder = std::getenv("PARSIMONY_SAMPLE");
   REQUIRE(folder != nullptr);
   sample::write_runs(folder);
-  CHECK(exists(write_report(folder)));
+  CHECK(exists(write_report(folder).path));
 }
