@@ -59,6 +59,9 @@ struct RunOptions {
   std::vector<std::string> settings;  // "key=value"
   std::uint64_t seed = 0;
   std::string out = "results";
+  /// What the run makes in its folder beside figures and the files of every run: removed when it
+  /// begins afresh, so that nothing of an earlier run is taken for this one's.
+  std::vector<std::string> makes;
   std::string data;  // "" = $PARSIMONY_DATA, then ./data
   bool resume = false;
   bool keep_checkpoint = false;
@@ -73,7 +76,8 @@ struct RunOptions {
 Config resolve_config(const Experiment& experiment, const RunOptions& options);
 
 /// Runs one experiment into OUT/NAME and writes every file of its run folder; returns its claims.
-/// Without `resume` what an earlier run left there is removed first. Missing data marks its claims
+/// Without `resume` what an earlier run left there is removed first; a folder that no run made and
+/// that holds something of those names is refused. Missing data marks its claims
 /// "not run".
 /// @throws ValueError on a bad setting (nothing is written), InputError on a corrupt checkpoint,
 /// one of other settings, or a folder in use, NumericalError on divergence (the last good

@@ -68,6 +68,8 @@ int merge(const MergeSettings& s) {
 struct ExportSettings {
   std::string model, adapter, out, format;
   PeftOptions peft;
+  std::optional<index_t> rank;
+  std::optional<double> energy;
   int threads = threads_unset;
   bool json = false, quiet = false;
 };
@@ -229,8 +231,8 @@ int export_model(const ExportSettings& s) {
 
 int run_export(ExportSettings& s) {
   apply_threads(s.threads);
-  const bool adapter = !s.adapter.empty() || !s.format.empty() || s.peft.rank != 0 ||
-                       s.peft.energy != 0 || s.model.empty();
+  const bool cut = s.rank || s.energy;
+  const bool adapter = !s.adapter.empty() || !s.format.empty() || cut || s.model.empty();
   if (!adapter) return export_model(s);
   if (s.format.empty()) s.format = "peft";
   if (s.format != "peft" && s.format != "native") {
@@ -238,9 +240,18 @@ int run_export(ExportSettings& s) {
     throw ValueError(fmt::format("--format: expected native or peft; got '{}'{}", s.format,
                                  near.empty() ? "" : "; did you mean '" + near + "'?"));
   }
-  if (s.format == "native" && (s.peft.rank != 0 || s.peft.energy != 0)) {
+  if (s.format == "native" && cut) {
     throw ValueError("--rank, --energy: a native adapter keeps its factors; use --format peft");
   }
+  // 0 stands for no limit in PeftOptions.
+  if (s.rank && *s.rank < 1) {
+    throw ValueError(fmt::format("--rank: expected at least 1; got {}", *s.rank));
+  }
+  if (s.energy && !(*s.energy > 0)) {
+    throw ValueError(fmt::format("--energy: expected a share in (0, 1]; got {}", *s.energy));
+  }
+  s.peft.rank = s.rank.value_or(0);
+  s.peft.energy = s.energy.value_or(0);
   const Answering answering = open_pair(s.model, s.adapter, s.out);
   if (!s.quiet) warn_of_fresh(answering);
   return s.format == "peft" ? export_peft(s, answering) : export_native(s, answering);
@@ -288,16 +299,16 @@ Command export_command() {
                 "parsimony export --adapter runs/first/adapter --rank 2 --out small --json",
                 "parsimony export --adapter peft-adapter --format native --out native-adapter",
                 "parsimony export --model stories260K.bin --out stories260k"};
-  c.options = {{"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
-               {"--model", "DIR", "model folder (the adapter's base)", &s->model},
-               {"--out", "DIR", "folder to write", &s->out, true},
-               {"--format", "F", "peft (default) or native", &s->format},
-               {"--rank", "N", "peft: largest rank (as it is)", &s->peft.rank},
-               {"--energy", "X", "peft: share of the squared singular values to keep (all)",
-                &s->peft.energy},
-               threads_option(&s->threads),
-               json_option(&s->json),
-               quiet_option(&s->quiet)};
+  c.options = {
+      {"--adapter", "DIR", "adapter folder, native or PEFT's", &s->adapter},
+      {"--model", "DIR", "model folder (the adapter's base)", &s->model},
+      {"--out", "DIR", "folder to write", &s->out, true},
+      {"--format", "F", "peft (default) or native", &s->format},
+      {"--rank", "N", "peft: largest rank (as it is)", &s->rank},
+      {"--energy", "X", "peft: share of the squared singular values to keep (all)", &s->energy},
+      threads_option(&s->threads),
+      json_option(&s->json),
+      quiet_option(&s->quiet)};
   c.action = [s] { return run_export(*s); };
   return c;
 }

@@ -5,11 +5,14 @@
 #include <parsimony/strings.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -54,22 +57,32 @@ void check_outputs(const TextTask& has, const TextTask& wanted) {
       wanted.name));
 }
 
+/// A user's table as examples of the model's task. A model that does not say what it was trained on
+/// has only its outputs: then the table decides between one text and two, and on the metrics.
+std::vector<TextExample> table_examples(const EvaluateSettings& s, TextTask& task) {
+  if (s.split != "dev") {
+    throw ValueError(fmt::format(
+        "--split: expected none beside --dev, which names the file; got '{}'", s.split));
+  }
+  UserTaskOptions options = table_options(s.task);
+  const auto goal =
+      task.regression() ? UserTaskOptions::Goal::regression : UserTaskOptions::Goal::classes;
+  if (options.goal != UserTaskOptions::Goal::detect && options.goal != goal) {
+    throw ValueError(fmt::format("--goal: the model's outputs are {}; got {}",
+                                 task.regression() ? "a regression" : "classes", s.task.goal));
+  }
+  if (!task.name.empty()) return read_examples(task, s.task.dev, options);
+  options.goal = goal;
+  options.labels = task.labels;
+  TextSplits splits = make_user_task(s.task.dev, "", options);
+  task = splits.task;
+  return std::move(splits.train);
+}
+
 /// The examples to evaluate on, and the task they belong to.
 std::vector<TextExample> examples_of(const EvaluateSettings& s, const Wanted& wanted,
                                      TextTask& task) {
-  if (!wanted.texts) {
-    if (s.split != "dev") {
-      throw ValueError(fmt::format(
-          "--split: expected none beside --dev, which names the file; got '{}'", s.split));
-    }
-    UserTaskOptions options;
-    for (std::size_t at = 0; at <= s.task.columns.size() && !s.task.columns.empty();) {
-      const std::size_t comma = std::min(s.task.columns.find(',', at), s.task.columns.size());
-      options.columns.push_back(s.task.columns.substr(at, comma - at));
-      at = comma + 1;
-    }
-    return read_examples(task, s.task.dev, options);
-  }
+  if (!wanted.texts) return table_examples(s, task);
   const TextSplits& splits = *wanted.texts;
   check_outputs(task, splits.task);
   task = splits.task;
@@ -97,6 +110,51 @@ EncodedExamples encoded_examples(const EvaluateSettings& s, const Wanted& wanted
   return s.split == "dev" ? images.dev : images.train;
 }
 
+/// Letters, small, and digits.
+std::string plain(const std::string& label) {
+  std::string out;
+  for (const char c : label) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0) out += static_cast<char>(std::tolower(byte));
+  }
+  return out;
+}
+
+/// The column of the model's outputs for each class of the task: where both name the same classes,
+/// by name ("NOT-ENTAILMENT" for "not_entailment"), in any order; else by number, which is said.
+std::vector<index_t> columns_of(const TextTask& model, const TextTask& task, bool quiet) {
+  std::vector<index_t> columns(task.labels.size());
+  std::iota(columns.begin(), columns.end(), 0);
+  if (model.labels == task.labels) return columns;
+  std::vector<std::string> names;
+  for (const std::string& label : model.labels) names.push_back(plain(label));
+  std::vector<index_t> found;
+  for (const std::string& label : task.labels) {
+    const auto at = std::find(names.begin(), names.end(), plain(label));
+    if (at != names.end()) found.push_back(at - names.begin());
+  }
+  const std::set<index_t> different(found.begin(), found.end());
+  if (different.size() == columns.size()) return found;
+  if (!quiet) {
+    fmt::print(stderr, "the model's classes {} are taken for {}, in this order\n",
+               fmt::join(model.labels, ", "), fmt::join(task.labels, ", "));
+  }
+  return columns;
+}
+
+/// Columns of the outputs in another order.
+Tensor<float> in_order(const Tensor<float>& outputs, const std::vector<index_t>& columns) {
+  Tensor<float> out(outputs.shape());
+  const auto width = static_cast<index_t>(columns.size());
+  for (index_t i = 0; i < outputs.dim(0); ++i) {
+    for (index_t j = 0; j < width; ++j) {
+      out.mutable_data()[i * width + j] =
+          outputs.data()[i * width + columns[static_cast<std::size_t>(j)]];
+    }
+  }
+  return out;
+}
+
 int evaluate(EvaluateSettings& s) {
   apply_threads(s.threads);
   const Wanted wanted(s.task);
@@ -105,7 +163,10 @@ int evaluate(EvaluateSettings& s) {
   const EncodedExamples encoded = encoded_examples(s, wanted, answering, task);
   if (!s.quiet) warn_of_fresh(answering);
   const std::int32_t pad = encoded.pixels.defined() ? 0 : answering.base.tokenizer().pad_id();
-  const Tensor<float> outputs = model_outputs(*answering.model, encoded, pad, s.batch);
+  Tensor<float> outputs = model_outputs(*answering.model, encoded, pad, s.batch);
+  if (!task.regression()) {
+    outputs = in_order(outputs, columns_of(answering.task, task, s.quiet));
+  }
   const auto metrics = task_metrics(task, outputs, encoded.labels);
   if (s.json) {
     Json json = {{"task", task.name},

@@ -18,6 +18,7 @@
 #include "cli/finetune_spectra.hpp"
 #include "cli/language.hpp"
 #include "io/nlohmann.hpp"
+#include "lm/digests.hpp"
 
 namespace parsimony::cli {
 
@@ -41,9 +42,15 @@ struct FinetuneSettings {
 /// The run as an experiment without claims: folder, metrics, checkpoints and resume come with it.
 class FinetuneJob : public Experiment {
  public:
-  FinetuneJob(const FinetuneSettings& s, const BaseModel& base, const EncodedTask& task,
-              std::string name)
-      : s_(s), base_(base), task_(task), name_(std::move(name)) {}
+  /// `weights`: the digest of the base's.
+  FinetuneJob(const FinetuneSettings& s, const BaseModel& base, std::string weights,
+              const EncodedTask& task, std::string name)
+      : s_(s),
+        base_(base),
+        weights_(std::move(weights)),
+        task_(task),
+        examples_(digest_of(task)),
+        name_(std::move(name)) {}
 
   ExperimentInfo info() const override { return {name_, "fine-tuning", "", {}}; }
   std::vector<ClaimStatement> claims() const override { return {}; }
@@ -51,7 +58,9 @@ class FinetuneJob : public Experiment {
   void declare(Config& c) const override {
     const FinetuneOptions& o = s_.finetune;
     c.declare("model", base_.name(), "base");
+    c.declare("model_weights", weights_, "digest of the base's");
     c.declare("task", task_.task.name, "task");
+    c.declare("examples", examples_, "digest of all examples");
     c.declare("train_examples", task_.train.size(), "after the filter by length");
     c.declare("dev_examples", task_.dev.size(), "after the filter by length");
     c.declare("max_length", s_.task.max_length, "tokens");
@@ -70,7 +79,7 @@ class FinetuneJob : public Experiment {
     c.declare("batch", o.batch, "examples");
     c.declare("lr", o.learning_rate, "learning rate");
     c.declare("warmup", o.warmup, "steps");
-    c.declare("decay_ratio", o.decay_ratio, "last learning rate over the first");
+    c.declare("decay_ratio", o.decay_ratio, "learning rate after the last step over the first");
     c.declare("weight_decay", o.weight_decay, "AdamW's");
     c.declare("adam_eps", o.adam_eps, "AdamW's");
     c.declare("eval_every", o.eval_every, "0: at the end");
@@ -89,10 +98,6 @@ class FinetuneJob : public Experiment {
                                      : fmt::format(" ({} and {} too long)", task_.train.dropped,
                                                    task_.dev.dropped)));
     const Record& record = run.stage("finetune", [&](Stage& stage) {
-      // What an earlier run left must not be taken for this one's.
-      for (const char* made : {"adapter", "model", "result.json", "ranks.csv"}) {
-        fs::remove_all(fs::path(run.folder()) / made);
-      }
       Spectra spectra(base_, task_.task, o);
       const Finetuned trained =
           finetune(stage, base_, task_, o, [&](index_t step, Model<float>& model) {
@@ -176,14 +181,22 @@ class FinetuneJob : public Experiment {
 
   const FinetuneSettings& s_;
   const BaseModel& base_;
+  std::string weights_;
   const EncodedTask& task_;
-  std::string name_;
+  std::string examples_, name_;
 };
 
 int run_one(const FinetuneSettings& s) {
   const BaseModel base(s.model);
-  check_output_folder(s.out, {base.folder()});
+  check_output_folder(s.out, {base.folder(), s.task.train, s.task.dev});
   const EncodedTask task = load_encoded(s.task, base);
+  const index_t samples = s.finetune.samples;
+  if (!s.finetune.replacement && samples > task.train.size()) {
+    throw ValueError(
+        fmt::format("--samples: expected at most {}, for --no-replacement draws each "
+                    "example once; got {}",
+                    task.train.size(), samples));
+  }
   // Loaded once more by the run; so a folder that is no model, and adapters that do not fit it, are
   // refused before anything is written.
   LoadReport report;
@@ -197,13 +210,16 @@ int run_one(const FinetuneSettings& s) {
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   RunOptions run;
   run.out = folder.parent_path().string();
+  run.makes = {"adapter", "model", "result.json", "ranks.csv"};
   run.seed = s.finetune.seed;
   run.resume = s.resume;
   run.keep_checkpoint = s.keep_checkpoint;
   run.quiet = s.quiet;
   run.checkpoint_seconds = s.checkpoint_seconds;
   install_interrupt_handler();
-  run_experiment(FinetuneJob(s, base, task, folder.filename().string()), run);
+  run_experiment(
+      FinetuneJob(s, base, digest_of(model->named_parameters()), task, folder.filename().string()),
+      run);
   const std::string text = read_file((folder / "result.json").string());
   if (s.json) {
     fmt::print("{}", text);
@@ -233,6 +249,10 @@ int run(FinetuneSettings& s) {
   end_with_parent();
   const auto is_list = [](const std::string& text) { return text.find(',') != std::string::npos; };
   s.finetune.adapter = given_adapter_options(s.adapter_flags);
+  check_named(s.task);
+  if (!s.seeds.empty() && s.finetune.seed != 0) {
+    throw ValueError("--seed: has no effect beside --seeds, which names them all");
+  }
   if (s.seeds.empty() && !is_list(s.task.task) && !is_list(s.finetune.method)) {
     check(s.finetune);
     s.finetune.adapter.method = s.finetune.method;
@@ -289,7 +309,8 @@ Command finetune_command() {
       {"--batch", "N", "examples an update (16)", &o.batch},
       {"--lr", "X", "learning rate (1e-4)", &o.learning_rate},
       {"--warmup", "N", "steps that the rate rises (0)", &o.warmup},
-      {"--decay-ratio", "X", "last rate over the first (1: constant)", &o.decay_ratio},
+      {"--decay-ratio", "X",
+       "the rate falls to this share of itself after the last step (1: constant)", &o.decay_ratio},
       {"--weight-decay", "X", "AdamW's (0)", &o.weight_decay},
       {"--adam-eps", "X", "AdamW's (1e-6)", &o.adam_eps},
       {"--eval-every", "N", "steps between evaluations on dev (0: at the end)", &o.eval_every},

@@ -208,7 +208,7 @@ Json table_of(const Results& results, const std::vector<std::string>& methods) {
                        {"method", method},
                        {"seeds", s.count},
                        {"mean", s.mean},
-                       {"std", s.population_std}});
+                       {"std", s.sample_std}});
     }
   }
   return table;
@@ -252,9 +252,11 @@ void print_table(const Json& table, const Json& paired) {
   fmt::print("{:<12} {:<10} {:<10} {:>5} {:>8} {:>8}\n", "task", "metric", "method", "seeds",
              "mean", "std");
   for (const Json& row : table) {
-    fmt::print("{:<12} {:<10} {:<10} {:>5} {:>8.4f} {:>8.4f}\n", row["task"].get<std::string>(),
+    const std::string spread =
+        row["seeds"] == 1 ? "-" : fmt::format("{:.4f}", row["std"].get<double>());
+    fmt::print("{:<12} {:<10} {:<10} {:>5} {:>8.4f} {:>8}\n", row["task"].get<std::string>(),
                row["metric"].get<std::string>(), row["method"].get<std::string>(),
-               row["seeds"].get<index_t>(), row["mean"].get<double>(), row["std"].get<double>());
+               row["seeds"].get<index_t>(), row["mean"].get<double>(), spread);
   }
   if (paired.empty()) return;
   fmt::print("\n{:<12} {:<10} {:<24} {:>5} {:>8} {:>8} {:>7} {:>7} {:>6}\n", "task", "metric",

@@ -217,7 +217,7 @@ Json inspect_adapter(const InspectSettings& s, const std::string& given, Safeten
   return json;
 }
 
-/// W - W₀ of every matrix that two models share.
+/// W - W₀ of every matrix that two models share, but for a head of another task's size.
 std::vector<Update> differences(const std::string& weights, const std::string& base) {
   const auto plain = [](const std::string& name) {
     return name.compare(0, 5, "bert.") == 0 ? name.substr(5) : name;
@@ -230,6 +230,12 @@ std::vector<Update> differences(const std::string& weights, const std::string& b
   for (const std::string& name : now.names()) {
     const auto found = names.find(plain(name));
     if (found == names.end() || now.shape(name).rank() != 2) continue;
+    const bool head = name == "classifier.weight" || name == "score.weight";
+    if (head && before.shape(found->second) != now.shape(name)) {
+      fmt::print(stderr, "{} is {}, in '{}' {}: left out\n", name, now.shape(name).str(), base,
+                 before.shape(found->second).str());
+      continue;
+    }
     if (before.shape(found->second) != now.shape(name)) {
       throw InputError(fmt::format("'{}': {} is {}, in '{}' it is {}", weights, name,
                                    now.shape(name).str(), base, before.shape(found->second).str()));
@@ -357,6 +363,18 @@ void print_model(const Json& json) {
   }
 }
 
+void check_options(const InspectSettings& s, const std::string& kind) {
+  if (!s.base.empty() && kind != "model") {
+    throw ValueError(fmt::format("--base: expected a model to compare with it; '{}' is {}{}",
+                                 s.path, kind == "file" ? "a file" : "an adapter",
+                                 kind == "file" ? "" : ", whose base is named with --model"));
+  }
+  if (!s.model.empty() && kind != "adapter") {
+    throw ValueError(fmt::format("--model: expected an adapter, whose base it names; '{}' is a {}",
+                                 s.path, kind));
+  }
+}
+
 int inspect(const InspectSettings& s) {
   apply_threads(s.threads);
   const fs::path path = s.path;
@@ -368,12 +386,15 @@ int inspect(const InspectSettings& s) {
     for (const char* pickle : {".bin", ".pt", ".pth", ".pkl"}) {
       if (extension == pickle) BaseModel(s.path);  // refuses it, and says what to do by its kind
     }
+    check_options(s, "file");
     file = summarize_safetensors(s.path);
     json = {{"kind", "file"}, {"weights", file_json(s.path, file)}};
   } else if (fs::exists(path / "adapter_config.json") ||
              fs::exists(path / "adapter" / "adapter_config.json")) {
+    check_options(s, "adapter");
     json = inspect_adapter(s, s.path, file);
   } else {
+    check_options(s, "model");
     const bool inner =
         !fs::exists(path / "config.json") || (!fs::exists(path / "model.safetensors") &&
                                               fs::exists(path / "model" / "model.safetensors"));

@@ -37,12 +37,22 @@ UserTaskOptions::Goal goal_of(const std::string& name) {
   throw ValueError("--goal: expected detect, classes or regression; got '" + name + "'");
 }
 
+TextFormat::Header header_of(const std::string& name) {
+  if (name == "detect") return TextFormat::Header::detect;
+  if (name == "yes") return TextFormat::Header::yes;
+  if (name == "no") return TextFormat::Header::no;
+  throw ValueError("--header: expected detect, yes or no; got '" + name + "'");
+}
+
 /// A named task has its own files.
 void check_no_tables(const TaskSettings& s) {
-  if (s.train.empty() && s.dev.empty() && s.columns.empty() && s.goal == "detect") return;
+  if (s.train.empty() && s.dev.empty() && s.columns.empty() && s.goal == "detect" &&
+      s.header == "detect") {
+    return;
+  }
   throw ValueError(fmt::format(
-      "--task {}: expected no --train, --dev, --columns or --goal beside it; they are for your own "
-      "tables of texts",
+      "--task {}: expected no --train, --dev, --columns, --goal or --header beside it; they are "
+      "for your own tables of texts",
       s.task));
 }
 
@@ -64,6 +74,10 @@ std::vector<Option> task_options(TaskSettings& s, bool with_train) {
   options.push_back(
       {"--columns", "A,B,C", "text, second text (if any) and label: names or numbers", &s.columns});
   options.push_back({"--goal", "G", "classes or regression (detect: by the labels)", &s.goal});
+  options.push_back({"--header", "H",
+                     "whether the tables' first row names the columns: yes or no (detect: by usual "
+                     "names)",
+                     &s.header});
   options.push_back(
       {"--max-length", "N", "examples with more tokens are left out (128)", &s.max_length});
   options.push_back(data_option(&s.data));
@@ -86,13 +100,17 @@ ImageSplits load_images(const TaskSettings& s) {
   return load_image_task(s.task, s.data);
 }
 
-TextSplits load_splits(const TaskSettings& s) {
-  check_data_folder(s.data);
+void check_named(const TaskSettings& s) {
   if (s.task.empty() == s.train.empty()) {
     throw ValueError("expected --task NAME or --train FILE, one of the two");
   }
+  if (!s.task.empty()) check_no_tables(s);
+}
+
+TextSplits load_splits(const TaskSettings& s) {
+  check_data_folder(s.data);
+  check_named(s);
   if (!s.task.empty()) {
-    check_no_tables(s);
     const std::string near = nearest_name(s.task, image_task_names());
     const auto& texts = text_task_names();
     if (!near.empty() && std::find(texts.begin(), texts.end(), s.task) == texts.end()) {
@@ -102,10 +120,15 @@ TextSplits load_splits(const TaskSettings& s) {
     options.data_dir = s.data;
     return load_text_task(s.task, options);
   }
+  return make_user_task(s.train, s.dev, table_options(s));
+}
+
+UserTaskOptions table_options(const TaskSettings& s) {
   UserTaskOptions options;
   options.columns = split(s.columns);
   options.goal = goal_of(s.goal);
-  return make_user_task(s.train, s.dev, options);
+  options.header = header_of(s.header);
+  return options;
 }
 
 void save_task(const TextTask& task, const std::string& folder, const std::string& base) {
@@ -177,6 +200,9 @@ std::string base_for(const std::string& model, const AdapterSource& adapter) {
   // In files the name is the shipped model's, whatever folder is called so here.
   if (base == shipped_name) return "";
   if (base.empty() || base.compare(0, 8, "scratch:") == 0 || fs::is_directory(base)) return base;
+  // What export wrote beside the adapter, which was moved since.
+  const fs::path beside = fs::path(adapter.folder) / fs::path(base).filename();
+  if (fs::is_directory(beside)) return beside.string();
   throw InputError(fmt::format("'{}' was trained on '{}', which is not here; name it with --model",
                                adapter.folder, base));
 }

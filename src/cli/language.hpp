@@ -16,12 +16,16 @@ namespace parsimony::cli {
 
 /// --task NAME, or --train/--dev/--columns of a user's own tables.
 struct TaskSettings {
-  std::string task, train, dev, columns, goal = "detect", data;
+  std::string task, train, dev, columns, goal = "detect", header = "detect", data;
   index_t max_length = 128;
 };
 std::vector<Option> task_options(TaskSettings& s, bool with_train);
-/// @throws ValueError unless either a task or files are named; what loading throws.
+/// @throws ValueError unless either a task or files are named.
+void check_named(const TaskSettings& s);
+/// @throws as check_named, and what loading throws.
 TextSplits load_splits(const TaskSettings& s);
+/// How --columns, --goal and --header say that a user's tables are to be read. @throws ValueError.
+UserTaskOptions table_options(const TaskSettings& s);
 /// Whether the task is on images.
 bool is_image_task(const TaskSettings& s);
 /// The images of such a task. @throws ValueError if files are named beside it; as load_image_task.

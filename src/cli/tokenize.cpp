@@ -106,11 +106,25 @@ std::unique_ptr<Tokenizer> tokenizer_of(const TokenizeSettings& s) {
   return std::make_unique<WordPieceTokenizer>(WordPieceTokenizer::load(model, options_of(s)));
 }
 
+/// @throws ValueError if one of these differs from its default, which `where` has no use for.
+void check_unused(const std::string& where,
+                  const std::vector<std::pair<std::string, bool>>& given) {
+  for (const auto& [option, used] : given) {
+    if (used) throw ValueError(fmt::format("{}: has no effect {}", option, where));
+  }
+}
+
 int tokenize(const TokenizeSettings& s) {
   if (!s.more.empty()) {
     throw ValueError(fmt::format("tokenize: unexpected argument '{}'; text is named with --input",
                                  printable(s.more.front())));
   }
+  const VocabularyOptions usual;
+  check_unused("on a vocabulary that is there; it is for --train",
+               {{"--vocab-size", s.vocabulary.size != usual.size},
+                {"--min-frequency", s.vocabulary.min_frequency != usual.min_frequency},
+                {"--alphabet", s.vocabulary.alphabet_limit != usual.alphabet_limit},
+                {"--out", !s.out.empty()}});
   // The shortest possible limit, checked before anything is read or written.
   if (s.max_length != 0 && s.max_length < 3) {
     throw ValueError(fmt::format(
@@ -152,6 +166,10 @@ int train(const TokenizeSettings& s) {
   if (!s.model.empty()) {
     throw ValueError("tokenize: expected --model to tokenize or --train to learn; got both");
   }
+  check_unused("beside --train", {{"--input", s.input != "-"},
+                                  {"--output", s.output != "-"},
+                                  {"--tokens", s.tokens},
+                                  {"--max-length", s.max_length != 0}});
   if (s.out.empty()) throw ValueError("tokenize: --train needs a folder to write to, --out DIR");
   for (const char* file : {"config.json", "model.safetensors", "pytorch_model.bin"}) {
     std::error_code error;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -37,6 +38,9 @@ double label_of(const TextTask& task, const std::vector<std::string>& codes, con
       refuse(fmt::format("expected a number as label; found '{}'{}", printable(text),
                          text.find(',') != std::string::npos ? " (decimals need a point)" : ""));
     }
+    if (std::isfinite(value) && std::abs(value) > std::numeric_limits<float>::max()) {
+      refuse(fmt::format("expected a label that single precision holds; found {}", value));
+    }
     if (!std::isfinite(value)) {
       refuse(fmt::format("expected a finite number as label; found '{}'", printable(text)));
     }
@@ -45,7 +49,9 @@ double label_of(const TextTask& task, const std::vector<std::string>& codes, con
     }
     return value;
   }
-  const auto found = std::find(codes.begin(), codes.end(), text);
+  auto found = std::find(codes.begin(), codes.end(), text);
+  // A class without a name of its own, as models call it, is meant by its number too.
+  if (found == codes.end()) found = std::find(codes.begin(), codes.end(), "LABEL_" + text);
   if (found == codes.end()) {
     const std::string near = nearest_name(text, codes);
     std::vector<std::string> shown;

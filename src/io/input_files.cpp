@@ -99,12 +99,20 @@ std::string model_folder(const std::string& given) {
 void check_output_folder(const std::string& out, const std::vector<std::string>& read) {
   std::error_code error;
   if (fs::exists(out, error)) check_folder(out);
-  for (const std::string& folder : read) {
-    for (const char* inner : {"", "model", "adapter"}) {
-      const fs::path written = *inner == '\0' ? fs::path(out) : fs::path(out) / inner;
-      if (!folder.empty() && fs::equivalent(written, folder, error)) {
-        throw ValueError(fmt::format("--out: '{}' is what is read; choose another folder", out));
-      }
+  const fs::path whole = fs::weakly_canonical(out, error);
+  for (const std::string& given : read) {
+    if (given.empty() || given == "-") continue;
+    const fs::path path = fs::canonical(given, error);
+    if (error) continue;  // whoever reads it says what is wrong
+    const fs::path inside = path.lexically_relative(whole);
+    const std::string first = inside.empty() ? ".." : inside.begin()->string();
+    const bool file = std::distance(inside.begin(), inside.end()) == 1 && !fs::is_directory(path);
+    if (first == ".") {
+      throw ValueError(fmt::format("--out: '{}' is what is read; choose another folder", out));
+    }
+    if (file || first == "model" || first == "adapter" || first == "checkpoint") {
+      throw ValueError(
+          fmt::format("--out: '{}' holds what is read, '{}'; choose another folder", out, given));
     }
   }
 }

@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "io/nlohmann.hpp"
+#include "lm/digests.hpp"
 #include "lm/pretrain_models.hpp"
 
 namespace parsimony {
@@ -75,6 +76,8 @@ class PretrainJob : public Experiment {
         vocabulary_(vocabulary),
         corpus_(corpus),
         pieces_(piece_length(o) == 0 ? PackedCorpus() : in_pieces(corpus, piece_length(o))),
+        text_(digest_of(corpus, vocabulary.tokenizer())),
+        weights_(weights_to_go_on_from()),
         name_(folder.filename().string()),
         result_path_((folder / "result.json").string()) {}
 
@@ -88,8 +91,10 @@ class PretrainJob : public Experiment {
       files += (files.empty() ? "" : " ") + fs::path(file).filename().string();
     }
     c.declare("corpus", files, "text files");
+    c.declare("text", text_, "digest of the sequences and the vocabulary");
     c.declare("corpus_tokens", corpus_.tokens(), "tokens in packed sequences");
     c.declare("model", o_.model, "model that it goes on from");
+    c.declare("model_weights", weights_, "digest of its weights");
     c.declare("arch", o_.arch, "family of the model");
     c.declare("size", o_.size, "size of the model");
     c.declare("vocab_size", vocabulary_.tokenizer().size(), "tokens in the vocabulary");
@@ -139,10 +144,6 @@ class PretrainJob : public Experiment {
     const LinearSchedule schedule{static_cast<index_t>(o_.warmup * static_cast<double>(o_.steps)),
                                   o_.steps, 0.0};
     const Record& record = run.stage("pretrain", [&](Stage& stage) {
-      // What an earlier run left must not be taken for this one's.
-      for (const char* made : {"model", "result.json"}) {
-        fs::remove_all(fs::path(run.folder()) / made);
-      }
       stage.track(parameters);
       for (const auto& [name, tensor] : optimizer.state()) stage.track(name, tensor);
       stage.track("steps", optimizer.counter());
@@ -197,6 +198,11 @@ class PretrainJob : public Experiment {
   }
 
  private:
+  std::string weights_to_go_on_from() const {
+    if (o_.model.empty()) return "";
+    LoadReport report;
+    return digest_of(make_pretrain_model(o_, vocabulary_, Rng(0), report)->parameters());
+  }
   index_t steps_in_pieces() const {
     return pieces_.length == 0
                ? 0
@@ -243,7 +249,7 @@ class PretrainJob : public Experiment {
   const Vocabulary& vocabulary_;
   const PackedCorpus& corpus_;
   PackedCorpus pieces_;  // of length 0 if there are none
-  std::string name_, result_path_;
+  std::string text_, weights_, name_, result_path_;
 };
 
 void check(const PretrainOptions& o) {
@@ -290,7 +296,9 @@ void check_read_twice(const std::vector<std::string>& corpus) {
 PretrainResult pretrain(const PretrainOptions& given) {
   check(given);
   const PretrainOptions options = resolved(given);
-  check_output_folder(options.out, {options.model});
+  std::vector<std::string> read = options.corpus;
+  read.insert(read.end(), {options.model, options.vocab});
+  check_output_folder(options.out, read);
   if (options.vocab.empty()) check_read_twice(options.corpus);
   const Vocabulary vocabulary(options);
   const PackedCorpus corpus = vocabulary.pack(options.corpus, options.length);
@@ -303,6 +311,7 @@ PretrainResult pretrain(const PretrainOptions& given) {
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   RunOptions run;
   run.out = folder.parent_path().string();
+  run.makes = {"model", "result.json"};
   run.seed = options.seed;
   run.resume = options.resume;
   run.keep_checkpoint = options.keep_checkpoint;

@@ -47,15 +47,38 @@ void remove_leftovers(const std::string& folder) {
   }
 }
 
+// What every run makes, config.json apart: that is replaced, so that a folder is a run's until the
+// next run has it.
+const char* const made_by_runs[] = {"claims.json", "checkpoint", "environment.json", "metrics.csv",
+                                    "arrays.safetensors"};
+
+std::vector<std::string> made_in(const RunOptions& options) {
+  std::vector<std::string> names(std::begin(made_by_runs), std::end(made_by_runs));
+  names.insert(names.end(), options.makes.begin(), options.makes.end());
+  return names;
+}
+
+// A folder that no run made may hold anything but what would now be removed.
+void check_nothing_lost(const std::string& folder, const RunOptions& options) {
+  if (is_run_folder(folder)) return;
+  std::vector<std::string> names = made_in(options);
+  names.emplace_back("config.json");
+  for (const std::string& name : names) {
+    std::error_code error;
+    if (!fs::exists(fs::path(folder) / name, error)) continue;
+    throw InputError(fmt::format(
+        "'{}': expected a new folder or a run's; its {} is neither made by a run nor to "
+        "be written over",
+        folder, name));
+  }
+}
+
 // The files of an earlier run: those with fixed names, and every figure, known by its script. Other
 // files in the folder are not ours to remove.
-void remove_earlier_run(const std::string& folder) {
+void remove_earlier_run(const std::string& folder, const RunOptions& options) {
   const std::vector<fs::path> paths = files_in(folder);
   // claims.json first: from then on the folder is not taken for a finished run.
-  for (const char* name : {"claims.json", "config.json", "checkpoint", "environment.json",
-                           "metrics.csv", "arrays.safetensors"}) {
-    remove_file(fs::path(folder) / name);
-  }
+  for (const std::string& name : made_in(options)) remove_file(fs::path(folder) / name);
   for (const fs::path& path : paths) {
     if (path.extension() != ".gp") continue;
     for (const char* extension : {".csv", ".svg", ".png", ".gp"}) {
@@ -155,24 +178,19 @@ void Run::Impl::begin() {
   make_folders(folder);
   lock.emplace(folder + "/.lock");
   remove_leftovers(folder);
+  check_nothing_lost(folder, options);
   std::error_code error;
   const std::string config_path = folder + "/config.json";
-  if (fs::exists(config_path, error) && !is_run_folder(folder)) {
-    throw InputError(fmt::format(
-        "'{}': expected a new folder or a run's; its config.json is neither made by a run "
-        "nor to be written over",
-        folder));
-  }
   if (!options.resume) {
-    remove_earlier_run(folder);
+    remove_earlier_run(folder, options);
   } else if (fs::exists(config_path, error)) {
     detail::require_same_identity(read_file(config_path), identity, config_path);
   } else {
     progress.say(fmt::format("{}: nothing to resume in {}; starting afresh", name, folder));
-    remove_earlier_run(folder);
+    remove_earlier_run(folder, options);
   }
-  make_folders(folder + "/checkpoint");
   write_file_atomically(config_path, identity);
+  make_folders(folder + "/checkpoint");
   write_file_atomically(folder + "/environment.json", environment_json());
   next_metrics = Clock::now();
   begun = true;

@@ -291,9 +291,9 @@ TEST_CASE("finetune, pretrain: what is read is not written over") {
   const std::string weights = read_file(run + "/model/model.safetensors");
   for (const std::string& out : {run, run + "/model"}) {
     INFO(out);
-    refused({"finetune", "--model", run, "--task", "synthetic", "--out", out}, "is what is read");
+    refused({"finetune", "--model", run, "--task", "synthetic", "--out", out}, "what is read");
     refused({"pretrain", "--model", run, "--corpus", corpus, "--length", "16", "--out", out},
-            "is what is read");
+            "what is read");
   }
   // Nor is a model that is not.
   refused({"finetune", "--task", "synthetic", "--steps", "1", "--out", run + "/model"},
@@ -310,5 +310,5 @@ TEST_CASE("finetune, pretrain: what is read is not written over") {
   refused(odd, "needs an even one");
   CHECK(fs::exists(folder / "adapted/adapter/adapter_config.json"));
   refused({"merge", "--adapter", folder / "adapted", "--out", folder / "adapted"},
-          "is what is read");
+          "what is read");
 }
