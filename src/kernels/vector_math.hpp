@@ -1,5 +1,6 @@
 // Transcendental functions over spans, y[i] = f(x[i]), with xsimd where it is installed. An entry's
-// result does not depend on its place in the span, so neither on the number of threads.
+// result does not depend on its place in the span, so neither on the number of threads. exp and erf
+// are within two units in the last place, exp down to the subnormal numbers; a NaN stays one.
 // x and y may be the same span.
 #pragma once
 

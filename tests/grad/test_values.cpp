@@ -4,8 +4,11 @@
 #include <parsimony/ops.hpp>
 #include <parsimony/threads.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
+#include <utility>
 
 #include "grad/op_table.hpp"
 #include "support/catch.hpp"
@@ -29,7 +32,75 @@ std::vector<double> gradient(const Var<double>& x, const Var<double>& y) {
   return x.grad().to_vector();
 }
 
+/// The largest error of f over n places in [first, last], in units in the last place of the value.
+template <class T>
+double units_off(Var<T> (*f)(const Var<T>&), long double (*exact)(long double), double first,
+                 double last, index_t n = 20001) {
+  Tensor<T> x({n});
+  for (index_t i = 0; i < n; ++i) {
+    x.mutable_data()[i] = static_cast<T>(first + (last - first) * static_cast<double>(i) /
+                                                     static_cast<double>(n - 1));
+  }
+  const Tensor<T> y = f(Var<T>(x)).value();
+  double most = 0;
+  for (index_t i = 0; i < n; ++i) {
+    const long double value = exact(x.data()[i]);
+    const T size = static_cast<T>(std::abs(value));
+    const T unit = std::nextafter(size, std::numeric_limits<T>::infinity()) - size;
+    most = std::max(most, static_cast<double>(std::abs(y.data()[i] - value) / unit));
+  }
+  return most;
+}
+
 }  // namespace
+
+TEST_CASE("exp and erf are within two units in the last place", "[grad]") {
+  const auto exp_of = [](long double v) { return std::exp(v); };
+  const auto erf_of = [](long double v) { return std::erf(v); };
+  for (const auto& [first, last] :
+       {std::pair{-1.0, 1.0}, {-745, -700}, {-700, 700}, {700, 709.7}}) {
+    CAPTURE(first);
+    CHECK(units_off<double>(exp, exp_of, first, last) < 2);
+  }
+  for (const auto& [first, last] : {std::pair{-1.0, 1.0}, {-103, -80}, {-80, 80}, {80, 88.7}}) {
+    CAPTURE(first);
+    CHECK(units_off<float>(exp, exp_of, first, last) < 2);
+  }
+  for (const auto& [first, last] : {std::pair{-1e-3, 1e-3}, {-2, 2}, {2, 3}, {-7, 7}}) {
+    CAPTURE(first);
+    CHECK(units_off<double>(erf, erf_of, first, last) < 2);
+    CHECK(units_off<float>(erf, erf_of, first, last) < 2);
+  }
+}
+
+TEST_CASE("exp, erf and gelu at the ends of their ranges", "[grad]") {
+  const auto e =
+      exp(leaf({8}, {709.78, 709.79, -709, -744.4, -746, infinity, -infinity, std::nan("1")}))
+          .value();
+  CHECK(e.at({0}) == Approx(std::exp(709.78)).epsilon(1e-15));
+  CHECK(e.at({1}) == infinity);
+  CHECK(e.at({2}) == Approx(std::exp(-709.0)).epsilon(1e-14));
+  CHECK(e.at({3}) == std::numeric_limits<double>::denorm_min());
+  CHECK(e.at({4}) == 0);
+  CHECK(e.at({5}) == infinity);
+  CHECK(e.at({6}) == 0);
+  CHECK(std::isnan(e.at({7})));
+  const Var<float> single(Tensor<float>({4}, {88.72F, 88.73F, -88.0F, std::nanf("1")}));
+  const Tensor<float> s = exp(single).value();
+  CHECK(s.at({0}) == Approx(std::exp(88.72F)).epsilon(1e-6));
+  CHECK(s.at({1}) == std::numeric_limits<float>::infinity());
+  CHECK(s.at({2}) == Approx(std::exp(-88.0F)).epsilon(1e-6));
+  CHECK(std::isnan(s.at({3})));
+  const auto far = leaf({6}, {1e62, -1e62, 1e100, -1e300, infinity, -infinity});
+  CHECK(erf(far).value().to_vector() == std::vector<double>{1, -1, 1, -1, 1, -1});
+  CHECK(gradient(far, erf(far)) == std::vector<double>(6, 0.0));
+  const auto x = leaf({4}, {1e62, -1e62, 1e300, -1e300});
+  const auto y = gelu(x);
+  CHECK(y.value().to_vector() == std::vector<double>{1e62, 0, 1e300, 0});
+  CHECK(gradient(x, y) == std::vector<double>{1, 0, 1, 0});
+  CHECK(std::isnan(erf(leaf({1}, {std::nan("1")})).item()));
+  CHECK(std::isnan(gelu(leaf({1}, {nan_value})).item()));
+}
 
 TEST_CASE("gradients at kinks and ties are the ones that are promised", "[grad]") {
   const auto x = leaf({3}, {-1, 0, 2});
