@@ -251,13 +251,14 @@ void Gradients<T>::accumulate(std::size_t i, Tensor<T> gradient) {
 
 template <class T>
 Var<T>::Var(Tensor<T> value, bool requires_grad) : node_(std::make_shared<detail::Node<T>>()) {
+  if (!value.defined()) detail::throw_undefined_value("variable");
   node_->value = std::move(value);
   node_->requires_grad = requires_grad;
 }
 
 template <class T>
 void Var<T>::set_requires_grad(bool value) {
-  if (!node_->is_leaf) {
+  if (!get().is_leaf) {
     throw ValueError(
         fmt::format("set_requires_grad: expected a leaf; got the result of {}; use "
                     "detach()",
@@ -268,7 +269,7 @@ void Var<T>::set_requires_grad(bool value) {
 
 template <class T>
 void Var<T>::assign(const Tensor<T>& value) {
-  if (!node_->is_leaf || value.shape() != shape()) {
+  if (!get().is_leaf || value.shape() != shape()) {
     throw ShapeError(fmt::format("assign: expected shape {} into a leaf; got {} into {}",
                                  shape().str(), value.shape().str(), node_->op));
   }
@@ -279,6 +280,11 @@ void detail::throw_undefined() {
   throw ValueError(
       "variable: it is undefined; was it assigned, or its parameter registered with "
       "this->parameter(...)?");
+}
+
+void detail::throw_undefined_value(const char* op) {
+  throw ValueError(
+      fmt::format("{}: its value is undefined; a default-constructed tensor has none", op));
 }
 
 bool grad_enabled() { return recording; }
@@ -304,6 +310,7 @@ void backward(const Var<T>& loss) {
 
 template <class T>
 void backward(const Var<T>& output, const Tensor<T>& upstream) {
+  if (!upstream.defined()) throw ValueError("backward: the upstream gradient is undefined");
   if (upstream.shape() != output.shape()) {
     throw ShapeError(fmt::format("backward: upstream gradient has shape {}; the value has {}",
                                  upstream.shape().str(), output.shape().str()));
@@ -316,6 +323,7 @@ std::string to_dot(const Var<T>& output, const std::vector<std::pair<std::string
   std::unordered_map<const detail::Node<T>*, std::string> name_of;
   for (const auto& [name, var] : names) name_of[var.node().get()] = name;
   std::string out = "digraph tape {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n";
+  if (!output.defined()) detail::throw_undefined();
   std::vector<detail::Node<T>*> nodes{output.node().get()};
   const std::uint64_t mark = ++last_visit;
   nodes[0]->visit = mark;

@@ -131,6 +131,7 @@ TopSingular<T> top_singular(const IndexSet& omega, const Tensor<T>& values, inde
 
 /// ρ_l(0) = eps_l and ρ_l(t) = ρ_l(t-1)(1 - ηλ - η Π_{k≠l} ρ_k(t-1)²), with heavy-ball momentum
 /// v_l ← μv_l + λρ_l + ρ_l Π_{k≠l} ρ_k², ρ_l ← ρ_l - ηv_l. (iterations + 1, L).
+/// @throws ValueError if iterations < 0.
 Tensor<double> rho_recursion(const std::vector<double>& eps, double eta, double weight_decay,
                              double momentum, index_t iterations);
 

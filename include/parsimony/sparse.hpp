@@ -21,6 +21,7 @@ struct Entry {
 /// share the arrays. Up to 2^31 - 1 rows, columns and entries.
 class IndexSet {
  public:
+  /// The empty set of a 0 x 0 matrix.
   IndexSet() = default;
   /// @throws ValueError on entries out of range or given twice.
   IndexSet(index_t rows, index_t cols, const std::vector<Entry>& entries);
@@ -47,6 +48,7 @@ class IndexSet {
 
  private:
   struct Data;
+  const Data& data() const;
   std::shared_ptr<const Data> data_;
 };
 

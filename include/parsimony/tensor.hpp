@@ -64,7 +64,8 @@ class Shape {
 namespace detail {
 template <class T>
 struct Storage;
-}
+[[noreturn]] void throw_undefined_tensor();
+}  // namespace detail
 
 /// Dense array of T (float, double, std::int64_t, std::uint8_t).
 template <class T>
@@ -72,7 +73,8 @@ class Tensor {
  public:
   using value_type = T;
 
-  /// An undefined tensor: no buffer, rank 0; `defined()` is false.
+  /// An undefined tensor: no buffer, rank 0; `defined()` is false. Reading its values, as
+  /// everything that computes with it does, throws ValueError.
   Tensor() = default;
   /// Uninitialised values. @throws ShapeError on a negative size, std::bad_alloc if memory ends.
   explicit Tensor(const Shape& shape);
@@ -92,9 +94,13 @@ class Tensor {
   index_t size() const { return size_; }
   index_t dim(int axis) const { return shape_[axis]; }
 
-  const T* data() const { return data_; }
-  const T* begin() const { return data_; }
-  const T* end() const { return data_ + size_; }
+  /// @throws ValueError if the tensor is undefined, as do begin, end and mutable_data.
+  const T* data() const {
+    if (data_ == nullptr) detail::throw_undefined_tensor();
+    return data_;
+  }
+  const T* begin() const { return data(); }
+  const T* end() const { return data() + size_; }
   /// For optimisers and loaders only; counts as a new version of the buffer, which every handle on
   /// it sees.
   T* mutable_data();
@@ -186,7 +192,8 @@ template <class To, class From>
 Tensor<To> cast(const Tensor<From>& a) {
   Tensor<To> out(a.shape());
   To* o = out.mutable_data();
-  for (index_t i = 0; i < a.size(); ++i) o[i] = static_cast<To>(a.data()[i]);
+  const From* x = a.data();
+  for (index_t i = 0; i < a.size(); ++i) o[i] = static_cast<To>(x[i]);
   return out;
 }
 

@@ -126,6 +126,7 @@ struct OpNode final : Node<T> {
 };
 
 [[noreturn]] void throw_undefined();
+[[noreturn]] void throw_undefined_value(const char* op);
 
 template <class T>
 void attach(Node<T>& node, const char* op, const Var<T>* inputs, std::size_t count);
@@ -139,7 +140,8 @@ template <class T>
 class Var {
  public:
   Var() = default;
-  /// A leaf: an input, or with requires_grad a parameter.
+  /// A leaf: an input, or with requires_grad a parameter. @throws ValueError if the value is
+  /// undefined.
   explicit Var(Tensor<T> value, bool requires_grad = false);
 
   bool defined() const { return node_ != nullptr; }
@@ -161,7 +163,8 @@ class Var {
   void retain_grad() { get().retain_grad = true; }
   /// The same value as a leaf that needs no gradient.
   Var detach() const { return Var(value()); }
-  /// Replaces the value of a leaf (loading a checkpoint). @throws ShapeError if the shape differs.
+  /// Replaces the value of a leaf (loading a checkpoint). @throws ShapeError if the shape differs,
+  /// ValueError if the new value is undefined.
   void assign(const Tensor<T>& value);
   /// For optimisers: the buffer of a leaf, opened for writing.
   T* mutable_data() { return get().value.mutable_data(); }
@@ -203,6 +206,7 @@ bool debug();
 /// Records an op: its value, its inputs, and a pullback
 /// `void(const Tensor<T>& y, const Tensor<T>& dy, Gradients<T>& d)`.
 /// The pullback is given the op's own value, so that it never has to hold it.
+/// @throws ValueError if the value is undefined.
 template <class T, class Pullback>
 Var<T> make_op(const char* op, Tensor<T> value, const Var<T>* inputs, std::size_t count,
                Pullback&& pullback);
@@ -236,6 +240,7 @@ std::int64_t live_nodes();
 template <class T, class Pullback>
 Var<T> make_op(const char* op, Tensor<T> value, const Var<T>* inputs, std::size_t count,
                Pullback&& pullback) {
+  if (!value.defined()) detail::throw_undefined_value(op);
   if (debug()) detail::check_op_value(op, value);
   bool needed = false;
   if (grad_enabled()) {

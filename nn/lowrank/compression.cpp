@@ -210,6 +210,9 @@ TopSingular<T> top_singular(const IndexSet& omega, const Tensor<T>& values, inde
 
 Tensor<double> rho_recursion(const std::vector<double>& eps, double eta, double weight_decay,
                              double momentum, index_t iterations) {
+  if (iterations < 0) {
+    throw ValueError(fmt::format("rho_recursion: expected iterations >= 0; got {}", iterations));
+  }
   const std::size_t depth = eps.size();
   Tensor<double> out({iterations + 1, static_cast<index_t>(depth)});
   double* o = out.mutable_data();

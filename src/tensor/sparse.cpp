@@ -91,17 +91,23 @@ IndexSet IndexSet::from_mask(const Tensor<std::uint8_t>& mask) {
   return IndexSet(mask.dim(0), mask.dim(1), entries);
 }
 
-index_t IndexSet::rows() const { return data_ ? data_->rows : 0; }
-index_t IndexSet::cols() const { return data_ ? data_->cols : 0; }
-index_t IndexSet::size() const { return data_ ? static_cast<index_t>(data_->columns.size()) : 0; }
-const std::vector<std::int32_t>& IndexSet::position_of_input() const {
-  return data_->position_of_input;
+const IndexSet::Data& IndexSet::data() const {
+  if (data_) return *data_;
+  static const Data empty{0, 0, {0}, {}, {0}, {}, {}, {}};
+  return empty;
 }
-const std::vector<std::int32_t>& IndexSet::row_offsets() const { return data_->row_offsets; }
-const std::vector<std::int32_t>& IndexSet::columns() const { return data_->columns; }
-const std::vector<std::int32_t>& IndexSet::col_offsets() const { return data_->col_offsets; }
-const std::vector<std::int32_t>& IndexSet::rows_by_column() const { return data_->rows_by_column; }
-const std::vector<std::int32_t>& IndexSet::csr_position() const { return data_->csr_position; }
+
+index_t IndexSet::rows() const { return data().rows; }
+index_t IndexSet::cols() const { return data().cols; }
+index_t IndexSet::size() const { return static_cast<index_t>(data().columns.size()); }
+const std::vector<std::int32_t>& IndexSet::position_of_input() const {
+  return data().position_of_input;
+}
+const std::vector<std::int32_t>& IndexSet::row_offsets() const { return data().row_offsets; }
+const std::vector<std::int32_t>& IndexSet::columns() const { return data().columns; }
+const std::vector<std::int32_t>& IndexSet::col_offsets() const { return data().col_offsets; }
+const std::vector<std::int32_t>& IndexSet::rows_by_column() const { return data().rows_by_column; }
+const std::vector<std::int32_t>& IndexSet::csr_position() const { return data().csr_position; }
 
 Tensor<std::uint8_t> IndexSet::mask() const {
   auto out = Tensor<std::uint8_t>::zeros({rows(), cols()});

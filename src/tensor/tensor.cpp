@@ -10,6 +10,12 @@
 
 namespace parsimony {
 
+void detail::throw_undefined_tensor() {
+  throw ValueError(
+      "tensor: it is undefined; was it assigned? A gradient is undefined before the first backward "
+      "that reaches its variable");
+}
+
 template <class T>
 Tensor<T>::Tensor(const Shape& shape)
     : storage_(std::make_shared<detail::Storage<T>>(static_cast<std::size_t>(shape.size()))),
@@ -60,7 +66,8 @@ Tensor<T> Tensor<T>::eye(index_t n, T scale) {
 
 template <class T>
 T* Tensor<T>::mutable_data() {
-  if (storage_) ++storage_->version;
+  if (data_ == nullptr) detail::throw_undefined_tensor();
+  ++storage_->version;
   return data_;
 }
 
@@ -71,7 +78,8 @@ std::uint32_t Tensor<T>::version() const {
 
 template <class T>
 T Tensor<T>::item() const {
-  if (!defined() || size_ != 1) {
+  if (data_ == nullptr) detail::throw_undefined_tensor();
+  if (size_ != 1) {
     throw ShapeError("item: expected a tensor with one element; got shape " + shape_.str());
   }
   return data_[0];
@@ -92,7 +100,7 @@ T Tensor<T>::at(std::initializer_list<index_t> indices) const {
     }
     offset = offset * shape_[axis++] + i;
   }
-  return data_[offset];
+  return data()[offset];
 }
 
 template <class T>

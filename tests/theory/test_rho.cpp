@@ -20,6 +20,8 @@ TEST_CASE("rho starts at eps and takes the step of its formula", "[theory][rho]"
   CHECK(rho.at({1, 1}) == Approx(0.8 * (1 - eta * decay - eta * 0.25 * 1.21)).epsilon(1e-15));
   CHECK(rho.at({1, 2}) == Approx(1.1 * (1 - eta * decay - eta * 0.25 * 0.64)).epsilon(1e-15));
   CHECK(rho_recursion(eps, eta, decay, 0, 0).shape() == Shape{1, 3});
+  CHECK_THROWS_WITH(rho_recursion(eps, eta, decay, 0, -1),
+                    testing::contains("expected iterations >= 0; got -1"));
 }
 
 TEST_CASE("rho has the paper's value after 50 iterations", "[theory][rho][T5]") {

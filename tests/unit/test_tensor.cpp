@@ -3,6 +3,7 @@
 // errors with their words.
 #include <parsimony/error.hpp>
 #include <parsimony/rng.hpp>
+#include <parsimony/sparse.hpp>
 #include <parsimony/tensor.hpp>
 #include <parsimony/threads.hpp>
 #include <parsimony/xtensor.hpp>
@@ -136,6 +137,42 @@ TEMPLATE_TEST_CASE("tensors are made and read", "[tensor]", float, double, std::
                     contains("reshape: shape (2, 2) has 4 elements and (3,) has 3"));
   CHECK_THROWS_WITH(Tensor<T>({2}, {1}), contains("shape (2,) holds 2 values; got 1"));
   CHECK_THROWS_WITH(Tensor<T>({2}, {1, 2, 3}), contains("holds 2 values; got 3"));
+}
+
+TEST_CASE("an undefined tensor is an error wherever its values are read", "[tensor]") {
+  const D none;
+  const D two = D::ones({2});
+  const auto undefined = [](const std::function<void()>& f) {
+    CHECK_THROWS_AS(f(), ValueError);
+    CHECK_THROWS_WITH(f(), contains("tensor: it is undefined"));
+  };
+  undefined([&] { none.data(); });
+  undefined([&] { none.item(); });
+  undefined([&] { none.at({}); });
+  undefined([&] { none.to_vector(); });
+  undefined([&] { D(none).mutable_data(); });
+  undefined([&] { add(none, two); });
+  undefined([&] { add(none, none); });
+  undefined([&] { scale(none, 2); });
+  undefined([&] { transpose(none); });
+  undefined([&] { broadcast_to(none, {3}); });
+  undefined([&] { sum_all(none); });
+  undefined([&] { frobenius(none); });
+  undefined([&] { max_abs(none); });
+  undefined([&] { cast<float>(none); });
+  undefined([&] { as_xtensor(none); });
+  CHECK_FALSE(none.clone().defined());
+  CHECK(none.str() == "Tensor(undefined)");
+}
+
+TEST_CASE("a default-constructed index set is the empty one", "[tensor]") {
+  const IndexSet none;
+  CHECK(none.row_offsets() == std::vector<std::int32_t>{0});
+  CHECK(none.col_offsets() == std::vector<std::int32_t>{0});
+  CHECK(none.columns().empty());
+  CHECK(none.mask().shape() == Shape{0, 0});
+  CHECK(sampled_product(none, D({0, 2}), D({0, 2})).shape() == Shape{0});
+  CHECK(sparse_product(none, D(Shape{0}), D({0, 2})).shape() == Shape{0, 2});
 }
 
 TEST_CASE("handles share a buffer, clones do not", "[tensor]") {

@@ -73,6 +73,30 @@ TEST_CASE("an undefined variable is an error by name, not a crash") {
   REQUIRE_THROWS_WITH(add(undefined, x), contains("undefined"));
   REQUIRE_THROWS_WITH(undefined.shape(), contains("undefined"));
   REQUIRE_THROWS_AS(backward(undefined), ValueError);
+  REQUIRE_THROWS_AS(to_dot(undefined), ValueError);
+  REQUIRE_THROWS_AS(Var<double>().set_requires_grad(true), ValueError);
+  REQUIRE_THROWS_AS(Var<double>().assign(x.value()), ValueError);
+}
+
+TEST_CASE("no variable holds an undefined tensor") {
+  const Tensor<double> none;
+  const Var<double> x(Tensor<double>::ones({2}), true);
+  CHECK_THROWS_WITH(Var<double>(none), contains("variable: its value is undefined"));
+  for (const bool needed : {true, false}) {
+    const Var<double> input(x.value(), needed);
+    CHECK_THROWS_WITH(
+        make_op("odd", none, {input},
+                [](const Tensor<double>&, const Tensor<double>&, Gradients<double>&) {}),
+        contains("odd: its value is undefined"));
+  }
+  Var<double> scalar(Tensor<double>::scalar(1), true);
+  CHECK_THROWS_AS(scalar.assign(none), ValueError);
+  CHECK(scalar.item() == 1);
+  CHECK_THROWS_WITH(backward(square(scalar), none),
+                    contains("backward: the upstream gradient is undefined"));
+  CHECK_THROWS_AS(add(x.grad(), x.value()), ValueError);
+  CHECK_THROWS_AS(where(Tensor<std::uint8_t>(), x, x), ValueError);
+  CHECK_THROWS_AS(half_squared_error(scalar, none), ValueError);
 }
 
 TEST_CASE("scalars mix with variables as in NumPy") {
