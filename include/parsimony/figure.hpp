@@ -120,7 +120,8 @@ struct Figure {
 /// all. Without a working gnuplot the first two are written, stderr says once what to install, and
 /// the result is false. Curves of more than 4000 points are thinned to the extremes of equal
 /// stretches; the script says so.
-/// @throws ValueError if the figure is malformed, IoError if a file cannot be written.
+/// @throws ValueError if the figure is malformed, IoError if a file cannot be written, a picture
+/// that gnuplot had no room for included.
 bool write_figure(const std::string& folder, const Figure& figure);
 
 /// What the report shows of a figure, from the first lines of its script.

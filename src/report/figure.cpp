@@ -1,15 +1,18 @@
 // Building figures, and writing one: CSV and script first, then the pictures that gnuplot draws
-// from them under a temporary name.
+// from them in a temporary folder.
 #include <parsimony/error.hpp>
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
+#include <utility>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -17,6 +20,7 @@
 #include "report/gnuplot_process.hpp"
 #include "report/gnuplot_script.hpp"
 #include "report/panel_data.hpp"
+#include "report/pictures.hpp"
 #include "report/text.hpp"
 
 namespace parsimony {
@@ -32,55 +36,75 @@ void warn_once(const std::string& message) {
   std::call_once(said, [&] { std::fputs(message.c_str(), stderr); });
 }
 
-// Removes the pictures of a run of gnuplot that did not finish.
-class TemporaryPictures {
+// Where gnuplot draws: a folder within the figure's, whose name is of those that a run removes as
+// it starts, should this process be killed meanwhile.
+class DrawingFolder {
  public:
-  TemporaryPictures(fs::path folder, const std::string& name)
-      : folder_(std::move(folder)), stem_(fmt::format(".{}.{}", name, getpid())) {}
-  ~TemporaryPictures() {
-    std::error_code ignored;
-    for (const char* kind : {"svg", "png"}) fs::remove(path(kind), ignored);
+  explicit DrawingFolder(const fs::path& parent) {
+    static std::atomic<unsigned> counter{0};
+    std::error_code error;
+    do {
+      name_ = fmt::format(".parsimony-{}-figure-{}.tmp", getpid(), counter++);
+      path_ = parent / name_;
+    } while (!fs::create_directory(path_, error) && !error);
+    if (error) {
+      throw IoError(fmt::format("{}: cannot be written: {}", parent.string(), error.message()));
+    }
   }
-  TemporaryPictures(const TemporaryPictures&) = delete;
-  TemporaryPictures& operator=(const TemporaryPictures&) = delete;
-  const std::string& stem() const { return stem_; }
-  fs::path path(const char* kind) const { return folder_ / (stem_ + "." + kind); }
+  ~DrawingFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  DrawingFolder(const DrawingFolder&) = delete;
+  DrawingFolder& operator=(const DrawingFolder&) = delete;
+  const std::string& name() const { return name_; }
+  /// What gnuplot wrote under this name; empty if nothing.
+  std::string read(const std::string& file) const {
+    std::error_code ignored;
+    return fs::exists(path_ / file, ignored) ? read_file((path_ / file).string()) : "";
+  }
 
  private:
-  fs::path folder_;
-  std::string stem_;
+  std::string name_;
+  fs::path path_;
 };
 
 bool draw(const std::string& folder, const std::string& name) {
-  const TemporaryPictures drawn(folder, name);
+  const std::string base = (fs::path(folder) / name).string();
+  for (const char* kind : {".svg", ".png"}) {
+    std::error_code ignored;
+    fs::remove(base + kind, ignored);  // an older picture would belong to other numbers
+  }
+  const DrawingFolder drawn(folder);
   const report::ProcessResult r = report::run_in_folder(
-      {"gnuplot", "-d", "-e", fmt::format("stem = '{}'", drawn.stem()), name + ".gp"}, folder);
+      {"gnuplot", "-d", "-e", fmt::format("stem = '{}/{}'", drawn.name(), name), name + ".gp"},
+      folder);
   // posix_spawn may report a missing program as exit status 127.
-  const bool missing = !r.started || r.status == 127;
-  if (missing) {
+  if (!r.started || r.status == 127) {
     warn_once(
         "warning: gnuplot is not installed, so figures are written as .csv and .gp only; install "
         "gnuplot (Debian: apt-get install gnuplot-nox) and run `gnuplot NAME.gp` beside them\n");
+    return false;
   }
-  bool complete = true;
-  for (const char* kind : {"svg", "png"}) {
-    const fs::path target = fs::path(folder) / (name + "." + kind);
-    std::error_code error;
-    if (r.status == 0 && fs::file_size(drawn.path(kind), error) > 0 && !error) {
-      fs::rename(drawn.path(kind), target, error);
-      if (error) {
-        throw IoError(fmt::format("{}: cannot be written: {}", target.string(), error.message()));
-      }
-    } else {
-      complete = false;
-      fs::remove(target, error);  // an older picture would belong to other numbers
-    }
-  }
-  if (!complete && !missing) {
+  const bool too_large = r.status == 128 + SIGXFSZ;
+  if (r.status != 0 && !too_large) {
     fmt::print(stderr, "warning: gnuplot could not draw {}.gp in {} (exit status {}): {}\n", name,
                folder, r.status, text::clean(r.messages, true));
+    return false;
   }
-  return complete;
+  const std::string svg = drawn.read(name + ".svg");
+  const std::string png = drawn.read(name + ".png");
+  // gnuplot looks at no write: it ends as if all were well when the disk is full.
+  for (const auto& [kind, picture] : {std::pair{"svg", &svg}, {"png", &png}}) {
+    if (!report::is_whole_picture(kind, *picture)) {
+      throw IoError(fmt::format(
+          "write: cannot write '{}.{}': gnuplot's picture ends after {} bytes; is the disk full?",
+          base, kind, picture->size()));
+    }
+  }
+  write_file_atomically(base + ".svg", svg);
+  write_file_atomically(base + ".png", png);
+  return true;
 }
 
 }  // namespace

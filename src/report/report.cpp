@@ -18,6 +18,7 @@
 
 #include "io/nlohmann.hpp"
 #include "report/html.hpp"
+#include "report/pictures.hpp"
 #include "report/text.hpp"
 
 namespace parsimony {
@@ -137,6 +138,23 @@ void note_damage(PageRun& run, const Error& e, const fs::path& folder) {
   run.damage.emplace_back(e.what());
 }
 
+// The bytes of a figure's picture; empty if there is none or it is cut short, which is noted.
+std::string read_picture(const fs::path& folder, const std::string& file, PageRun& run) {
+  const fs::path path = folder / file;
+  if (!is_file(path)) return "";
+  try {
+    std::string bytes = read_file(path.string());
+    if (report::is_whole_picture(path.extension() == ".png" ? "png" : "svg", bytes)) return bytes;
+    throw InputError(
+        fmt::format("{}: the picture is cut short, at {} bytes; `gnuplot {}.gp` there "
+                    "draws it again",
+                    path.string(), bytes.size(), path.stem().string()));
+  } catch (const Error& e) {
+    note_damage(run, e, folder);
+    return "";
+  }
+}
+
 PageFigure read_figure(const fs::path& folder, const std::string& name, PageRun& run) {
   PageFigure f;
   f.name = name;
@@ -146,20 +164,19 @@ PageFigure read_figure(const fs::path& folder, const std::string& name, PageRun&
   }
   try {
     if (is_file(base + ".gp")) f.text = read_figure_text(base + ".gp");
-    std::string svg;
-    if (is_file(base + ".svg")) svg = read_file(base + ".svg");
-    f.width = svg_size(svg, "width");
-    f.height = svg_size(svg, "height");
-    const bool png = is_file(base + ".png");
-    if (!svg.empty() && (svg.size() <= largest_svg || !png)) {
-      f.media_type = "image/svg+xml";
-      f.picture = std::move(svg);
-    } else if (png) {
-      f.picture = read_file(base + ".png");
-      f.media_type = f.picture.empty() ? "" : "image/png";
-    }
   } catch (const Error& e) {
     note_damage(run, e, folder);
+  }
+  std::string svg = read_picture(folder, name + ".svg", run);
+  std::string png = read_picture(folder, name + ".png", run);
+  f.width = svg_size(svg, "width");
+  f.height = svg_size(svg, "height");
+  if (!svg.empty() && (svg.size() <= largest_svg || png.empty())) {
+    f.media_type = "image/svg+xml";
+    f.picture = std::move(svg);
+  } else if (!png.empty()) {
+    f.media_type = "image/png";
+    f.picture = std::move(png);
   }
   return f;
 }

@@ -4,11 +4,15 @@
 #include <parsimony/figure.hpp>
 #include <parsimony/files.hpp>
 
+#include <sys/resource.h>
+
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <locale>
+#include <numeric>
 
 #include "report/gnuplot_process.hpp"
 #include "support/numbers.hpp"
@@ -348,6 +352,37 @@ TEST_CASE("without gnuplot the numbers and the script are there") {
   CHECK(exists(folder / "small.csv"));
   CHECK(exists(folder / "small.gp"));
   CHECK_FALSE(exists(folder / "small.svg"));  // it showed other numbers
+}
+
+// A limit on file size cuts a picture short in the middle of a write, as a full disk does; gnuplot
+// ends as if all were well.
+TEST_CASE("a picture that is cut short is an error and leaves nothing") {
+  if (!gnuplot_installed()) return;
+  const TempFolder folder;
+  Figure f = small_figure();
+  std::vector<double> many(500);
+  std::iota(many.begin(), many.end(), 0.0);
+  f.panels[0].points("many", many, many);  // a few bytes each in the table, 60 in the picture
+  write_raw(folder / "small.svg", "<svg></svg>");
+  struct rlimit before {};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  struct rlimit limited = before;
+  limited.rlim_cur = 16000;
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &limited) == 0);
+  std::string message;
+  try {
+    write_figure(folder.path(), f);
+  } catch (const IoError& e) {
+    message = e.what();
+  }
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK_THAT(message, contains("write: cannot write '") && contains("small.svg") &&
+                          contains("ends after 16000 bytes; is the disk full?"));
+  CHECK(exists(folder / "small.csv"));
+  CHECK(exists(folder / "small.gp"));
+  CHECK(folder.count() == 2);  // no picture, an older one neither, and nothing of gnuplot's
 }
 
 TEST_CASE("means, histograms and thinned curves") {

@@ -235,6 +235,25 @@ TEST_CASE("the report holds every run, claim, figure and file") {
   CHECK(has(read_file(single), "href=\"claims.json\""));
 }
 
+TEST_CASE("a picture that is cut short is a problem by name and not shown") {
+  const TempFolder folder;
+  write_raw(folder / "config.json", R"({"experiment": "x"})");
+  write_raw(folder / "cut.svg", "<svg width=\"4\" height=\"3\"><path");
+  write_raw(folder / "cut.png", "\x89PNG\r\n\x1a\n");
+  write_raw(folder / "whole.svg", "<svg width=\"4\" height=\"3\"></svg>\n");
+  const Report written = write_report(folder.path());
+  REQUIRE(written.damage.size() == 2);
+  CHECK(written.damage[0] == folder / "cut.svg" +
+                                 ": the picture is cut short, at 31 bytes; `gnuplot cut.gp` there "
+                                 "draws it again");
+  CHECK_THAT(written.damage[1], contains("cut.png: the picture is cut short, at 8 bytes"));
+  const std::string page = read_file(written.path);
+  CHECK(has(page, "cut.svg: the picture is cut short"));
+  const std::size_t first = page.find("<img ");
+  CHECK(first != std::string::npos);
+  CHECK(page.find("<img ", first + 1) == std::string::npos);
+}
+
 TEST_CASE("a report of nothing is an error that says what was expected") {
   const TempFolder folder;
   CHECK_THROWS_AS(write_report(folder / "none"), InputError);
