@@ -318,6 +318,20 @@ void backward(const Var<T>& output, const Tensor<T>& upstream) {
   run_backward(output, upstream);
 }
 
+namespace {
+
+/// Text within the quotes of DOT.
+std::string dot_text(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c == '\n' ? std::string("\\n") : std::string(1, c);
+  }
+  return out;
+}
+
+}  // namespace
+
 template <class T>
 std::string to_dot(const Var<T>& output, const std::vector<std::pair<std::string, Var<T>>>& names) {
   std::unordered_map<const detail::Node<T>*, std::string> name_of;
@@ -334,8 +348,8 @@ std::string to_dot(const Var<T>& output, const std::vector<std::pair<std::string
                         : node->requires_grad ? "shape=box, style=filled, fillcolor=\"#cfe2f3\""
                                               : "shape=box";
     out += fmt::format("  n{} [label=\"{}\\n{}\", {}];\n", node->id,
-                       found != name_of.end() ? found->second : node->op, node->value.shape().str(),
-                       style);
+                       dot_text(found != name_of.end() ? found->second : node->op),
+                       node->value.shape().str(), style);
     for (auto& input : node->inputs) {
       out += fmt::format("  n{} -> n{};\n", input.node->id, node->id);
       if (input.node->visit != mark) {

@@ -416,4 +416,5 @@ TEST_CASE("a graph prints as DOT", "[tape]") {
     ++edges;
   CHECK(edges == 5);  // w, x -> matmul; matmul -> mul twice; mul -> sum
   CHECK(dot.substr(dot.size() - 2) == "}\n");
+  CHECK_THAT(to_dot(y, {{"a \"b\"\\c\nd", w}}), contains(R"(label="a \"b\"\\c\nd\n)"));
 }
