@@ -11,6 +11,7 @@
 #include "kernels/attention.hpp"
 #include "kernels/dropout.hpp"
 #include "kernels/rotary.hpp"
+#include "norm_eps.hpp"
 
 namespace parsimony {
 
@@ -73,6 +74,7 @@ Var<T> dropout_add_layer_norm(const Var<T>& x, const Var<T>& residual, const Var
                     "(n,); got {}, {}, {}, {}",
                     shape.str(), residual.shape().str(), weight.shape().str(), bias.shape().str()));
   }
+  detail::require_norm_eps("dropout_add_layer_norm", eps);
   const auto mask = mask_of("dropout_add_layer_norm", probability, rng, shape, places);
   const index_t rows = rows_of(shape);
   const index_t cols = shape[-1];

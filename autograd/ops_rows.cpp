@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "kernels/rows.hpp"
+#include "norm_eps.hpp"
 
 namespace parsimony {
 
@@ -67,6 +68,7 @@ Var<T> log_softmax(const Var<T>& x) {
 
 template <class T>
 Var<T> layer_norm(const Var<T>& x, const Var<T>& weight, const Var<T>& bias, double eps) {
+  detail::require_norm_eps("layer_norm", eps);
   const Rows rows = rows_of("layer_norm", x.shape());
   require_row_shape("layer_norm", "weight", weight.shape(), rows.width);
   require_row_shape("layer_norm", "bias", bias.shape(), rows.width);
@@ -98,6 +100,7 @@ Var<T> layer_norm(const Var<T>& x, const Var<T>& weight, const Var<T>& bias, dou
 
 template <class T>
 Var<T> rms_norm(const Var<T>& x, const Var<T>& weight, double eps) {
+  detail::require_norm_eps("rms_norm", eps);
   const Rows rows = rows_of("rms_norm", x.shape());
   require_row_shape("rms_norm", "weight", weight.shape(), rows.width);
   Tensor<T> value(x.shape());

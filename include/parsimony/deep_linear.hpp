@@ -17,7 +17,8 @@ class DeepLinear : public Module<T> {
   /// W_l is (dims[l], dims[l-1]), eps_l times a Haar-orthogonal matrix (orthonormal rows or columns
   /// where it is not square); dims = {d_0, ..., d_L}, d_0 the input's size. One eps serves all
   /// layers. Factor l draws from rng.split("w{l}").
-  /// @throws ValueError on depth < 2, a size < 1, or a count of eps that is neither 1 nor L.
+  /// @throws ValueError on depth < 2, a size < 1, a count of eps that is neither 1 nor L, or an eps
+  /// that is not finite.
   DeepLinear(const std::vector<index_t>& dims, const std::vector<double>& eps, const Rng& rng);
   /// From given factors W_1 ... W_L. @throws ShapeError if they do not chain.
   explicit DeepLinear(const std::vector<Tensor<T>>& factors);
@@ -44,7 +45,7 @@ class DeepLinear : public Module<T> {
 template <class T>
 class CompressedLinear : public Module<T> {
  public:
-  /// W̃_l(0) = eps_l I. @throws ShapeError if left and right differ in k.
+  /// W̃_l(0) = eps_l I. @throws ShapeError if left and right differ in k, ValueError as above.
   CompressedLinear(const Tensor<T>& left, const Tensor<T>& right, int depth,
                    const std::vector<double>& eps, bool train_outer);
 
@@ -77,7 +78,8 @@ struct InvariantSubspace {
 
 /// From the target, section 1.3: V_{1,1} = orth[V_r, OᵀU_r] padded to 2 r̂ columns, where
 /// O = W_{L:1}(0) / Π eps_l. Square factors with W_lᵀW_l = eps_l² I.
-/// @throws ValueError unless rank(target) <= r̂ and 2 r̂ < d.
+/// @throws ValueError unless rank(target) <= r̂ and 2 r̂ < d, or if a factor is not orthogonal up to
+/// its eps.
 template <class T>
 InvariantSubspace<T> invariant_subspace(const std::vector<Tensor<T>>& initial,
                                         const Tensor<T>& target, index_t rhat);

@@ -122,7 +122,8 @@ template <class T>
 Var<T> softmax(const Var<T>& x);
 template <class T>
 Var<T> log_softmax(const Var<T>& x);
-/// (x - mean) / sqrt(var + eps) * weight + bias; weight and bias (last axis).
+/// (x - mean) / sqrt(var + eps) * weight + bias; weight and bias (last axis). @throws ValueError
+/// unless eps >= 0, as the other norms do.
 template <class T>
 Var<T> layer_norm(const Var<T>& x, const Var<T>& weight, const Var<T>& bias, double eps);
 /// x / sqrt(mean(x²) + eps) * weight

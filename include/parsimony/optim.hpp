@@ -24,8 +24,8 @@ struct ParameterGroup {
 template <class T>
 class Optimizer {
  public:
-  /// @throws ValueError on a learning rate or decay that is negative or not finite, or a name given
-  /// twice.
+  /// @throws ValueError on a learning rate or decay that is negative or not finite, or a name or a
+  /// parameter given twice.
   Optimizer(std::vector<ParameterGroup<T>> groups, double learning_rate);
   virtual ~Optimizer() = default;
   Optimizer(const Optimizer&) = delete;
@@ -101,7 +101,8 @@ class GradientDescent : public Optimizer<T> {
   double momentum_;
 };
 
-/// v ← αv + (1-α)g², w ← w - η g / (√v + eps).
+/// v ← αv + (1-α)g², w ← w - η g / (√v + eps). @throws ValueError unless α is in [0, 1) and eps >=
+/// 0.
 template <class T>
 class RmsProp : public Optimizer<T> {
  public:
@@ -115,7 +116,8 @@ class RmsProp : public Optimizer<T> {
   double alpha_, eps_;
 };
 
-/// Adam (Kingma & Ba 2015); `decoupled` makes it AdamW (Loshchilov & Hutter 2019).
+/// Adam (Kingma & Ba 2015); `decoupled` makes it AdamW (Loshchilov & Hutter 2019). @throws
+/// ValueError unless the betas are in [0, 1) and eps >= 0.
 template <class T>
 class Adam : public Optimizer<T> {
  public:

@@ -65,6 +65,21 @@ void require_square_chain(const std::vector<Tensor<T>>& initial) {
   }
 }
 
+/// Wᵀ W = eps² I up to rounding, and to the rounding of a file in single precision.
+template <class T>
+void require_orthogonal(const std::vector<Tensor<T>>& factors) {
+  constexpr double tolerance = 1e-4;
+  for (std::size_t l = 0; l < factors.size(); ++l) {
+    const double error = orthonormality_error(unit(factors[l]));
+    if (!(error <= tolerance)) {
+      throw ValueError(fmt::format(
+          "invariant subspace: expected orthogonal factors times eps, WᵀW = eps² I; W{} is off by "
+          "{:.2g} of eps²",
+          l + 1, error));
+    }
+  }
+}
+
 /// Columns of q completed to `count` orthonormal columns by arbitrary directions.
 template <class T>
 Tensor<T> pad_columns(const Tensor<T>& q, index_t count) {
@@ -78,6 +93,7 @@ template <class T>
 InvariantSubspace<T> invariant_subspace(const std::vector<Tensor<T>>& initial,
                                         const Tensor<T>& target, index_t rhat) {
   require_square_chain(initial);
+  require_orthogonal(initial);
   const index_t d = initial[0].dim(0);
   const Svd<T> s = svd(target);
   const index_t r = numerical_rank(target);

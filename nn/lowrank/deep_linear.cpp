@@ -3,6 +3,8 @@
 #include <parsimony/error.hpp>
 #include <parsimony/ops.hpp>
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 namespace parsimony {
@@ -11,6 +13,11 @@ namespace {
 
 /// One eps a layer.
 std::vector<double> per_layer(const std::vector<double>& eps, std::size_t depth) {
+  for (const double e : eps) {
+    if (!std::isfinite(e)) {
+      throw ValueError(fmt::format("deep linear: expected an eps that is finite; got {}", e));
+    }
+  }
   if (eps.size() == depth) return eps;
   if (eps.size() != 1) {
     throw ValueError(

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -20,6 +21,12 @@ void require_rate(const char* what, double value) {
   }
 }
 
+void require_share(const char* what, double value) {
+  if (!(value >= 0 && value < 1)) {
+    throw ValueError(fmt::format("optimizer: expected {} in [0, 1); got {}", what, value));
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -27,6 +34,7 @@ Optimizer<T>::Optimizer(std::vector<ParameterGroup<T>> groups, double learning_r
     : learning_rate_(learning_rate), count_(Tensor<double>::scalar(0)) {
   require_rate("learning rate", learning_rate);
   std::set<std::string> names;
+  std::map<const detail::Node<T>*, std::string> name_of;
   for (auto& group : groups) {
     require_rate("rate factor", group.rate_factor);
     require_rate("weight decay", group.weight_decay);
@@ -38,6 +46,12 @@ Optimizer<T>::Optimizer(std::vector<ParameterGroup<T>> groups, double learning_r
         throw ValueError(fmt::format(
             "optimizer: '{}' is the result of {}, not a leaf; a step would not reach it", name,
             var.op()));
+      }
+      const auto [other, is_new] = name_of.emplace(var.node().get(), name);
+      if (!is_new) {
+        throw ValueError(
+            fmt::format("optimizer: '{}' and '{}' are one parameter; a step would move it twice",
+                        other->second, name));
       }
       items_.push_back({name, var, group.rate_factor, group.weight_decay, {}});
     }
@@ -129,6 +143,8 @@ template <class T>
 RmsProp<T>::RmsProp(std::vector<ParameterGroup<T>> groups, double learning_rate, double alpha,
                     double eps)
     : Optimizer<T>(std::move(groups), learning_rate), alpha_(alpha), eps_(eps) {
+  require_share("alpha", alpha);
+  require_rate("eps", eps);
   this->allocate_slots({"square_average"});
 }
 
@@ -145,11 +161,9 @@ Adam<T>::Adam(std::vector<ParameterGroup<T>> groups, double learning_rate, doubl
       beta2_(beta2),
       eps_(eps),
       decoupled_(decoupled) {
-  for (const double beta : {beta1, beta2}) {
-    if (!(beta >= 0 && beta < 1)) {
-      throw ValueError(fmt::format("adam: expected betas in [0, 1); got {}", beta));
-    }
-  }
+  require_share("beta1", beta1);
+  require_share("beta2", beta2);
+  require_rate("eps", eps);
   this->allocate_slots({"first_moment", "second_moment"});
 }
 

@@ -152,6 +152,21 @@ TEST_CASE("norms of rows with a large common offset", "[grad]") {
   CHECK(y.at({0, 3}) == Approx(1.5 / std::sqrt(1.25)).epsilon(1e-9));
 }
 
+TEST_CASE("norms refuse a negative eps", "[grad]") {
+  const auto x = leaf({2, 4});
+  const auto one = leaf({4});
+  const auto wrong = [](const std::string& op, const std::function<void()>& f) {
+    CHECK_THROWS_AS(f(), ValueError);
+    CHECK_THROWS_WITH(f(), contains(op + ": expected eps >= 0; got"));
+  };
+  for (const double eps : {-1.0, nan_value}) {
+    wrong("layer_norm", [&] { layer_norm(x, one, one, eps); });
+    wrong("rms_norm", [&] { rms_norm(x, one, eps); });
+    wrong("dropout_add_layer_norm",
+          [&] { dropout_add_layer_norm(x, x, one, one, eps, 0.0, Rng(1)); });
+  }
+}
+
 TEST_CASE("reductions over nothing follow NumPy", "[grad]") {
   CHECK(sum(leaf({0, 3})).item() == 0);
   CHECK(sum(leaf({0, 3}), {0}).value().to_vector() == std::vector<double>{0, 0, 0});

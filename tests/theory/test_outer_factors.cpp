@@ -283,4 +283,9 @@ TEST_CASE("what has no subspace is refused", "[theory]") {
   std::vector<Tensor<double>> zero = initial;
   zero[0] = Tensor<double>::zeros({s.d, s.d});
   CHECK_THROWS_AS(invariant_subspace(zero, phi, s.r), ValueError);
+  std::vector<Tensor<double>> skewed = initial;
+  skewed[1] = Rng(1).normal<double>({s.d, s.d});
+  CHECK_THROWS_WITH(
+      invariant_subspace(skewed, phi, s.r),
+      testing::contains("expected orthogonal factors times eps, WᵀW = eps² I; W2 is"));
 }

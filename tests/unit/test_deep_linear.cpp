@@ -210,6 +210,8 @@ TEST_CASE("bad deep linear models are refused", "[deep_linear]") {
   CHECK_THROWS_AS(Net({4, 0, 4}, {1.0}, Rng(1)), ValueError);
   CHECK_THROWS_AS(Net({4, -3, 4}, {1.0}, Rng(1)), ValueError);
   CHECK_THROWS_AS(Net({4, 4, 4, 4}, {1.0, 2.0}, Rng(1)), ValueError);
+  CHECK_THROWS_AS(Net({4, 4, 4}, {1.0, testing::nan_value}, Rng(1)), ValueError);
+  CHECK_THROWS_AS(Net({4, 4, 4}, {testing::infinity}, Rng(1)), ValueError);
   CHECK_THROWS_AS(Net(std::vector<Tensor<double>>{Tensor<double>::eye(3)}), ValueError);
   CHECK_THROWS_AS(Net(std::vector<Tensor<double>>{Tensor<double>::eye(3), Tensor<double>::eye(4)}),
                   ShapeError);

@@ -246,11 +246,16 @@ TEST_CASE("bad optimiser settings are refused", "[optim]") {
     CHECK_THROWS_AS(GradientDescent<double>(one_group(one, bad), 0.1), ValueError);
     CHECK_THROWS_AS(GradientDescent<double>(one_group(one), 0.1, bad), ValueError);
     CHECK_THROWS_AS(GradientDescent<double>({{one, bad, 0.0}}, 0.1), ValueError);
+    CHECK_THROWS_AS(Adam<double>(one_group(one), 0.1, 0.9, 0.999, bad), ValueError);
+    CHECK_THROWS_AS(RmsProp<double>(one_group(one), 0.1, 0.99, bad), ValueError);
   }
-  for (const double bad : {-0.1, 1.0, nan}) {
+  for (const double bad : {-0.1, 1.0, 1.5, nan}) {
+    CHECK_THROWS_AS(RmsProp<double>(one_group(one), 0.1, bad), ValueError);
     CHECK_THROWS_AS(Adam<double>(one_group(one), 0.1, bad), ValueError);
     CHECK_THROWS_AS(Adam<double>(one_group(one), 0.1, 0.9, bad), ValueError);
   }
   CHECK_THROWS_WITH(GradientDescent<double>(one_group<double>({{"w", w}, {"w", w}}), 0.1),
                     testing::contains("'w' is given twice"));
+  CHECK_THROWS_WITH(GradientDescent<double>({{{{"w", w}}, 1.0, 0.0}, {{{"v", w}}, 1.0, 0.0}}, 0.1),
+                    testing::contains("'w' and 'v' are one parameter"));
 }
