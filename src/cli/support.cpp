@@ -26,7 +26,8 @@ Option data_option(std::string* target) {
 }
 
 Option threads_option(int* target) {
-  return {"--threads", "N", "threads of kernels and BLAS (default: the cores of this process)",
+  return {"--threads", "N",
+          "threads of kernels and BLAS (default: $OMP_NUM_THREADS, else the cores of this process)",
           target};
 }
 
