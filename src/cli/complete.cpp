@@ -299,13 +299,7 @@ int complete(const CompleteSettings& s) {
   apply_threads(s.threads);
   check_settings(s);
   if (!s.generate.empty()) return generate(s);
-  for (const std::string* input : {&s.ratings, &s.test, &s.predict}) {
-    std::error_code missing;
-    if (!s.output.empty() && !input->empty() &&
-        std::filesystem::equivalent(s.output, *input, missing)) {
-      throw ValueError("--output: " + s.output + " is an input; predictions would replace it");
-    }
-  }
+  check_outputs(s);
   choice_of<int>("--baselines", s.baselines, {{"all", 0}, {"simple", 1}});
   if (!s.out.empty()) {
     make_folders(s.out);
@@ -318,8 +312,7 @@ int complete(const CompleteSettings& s) {
   const CompletionOutcome outcome = train_completion(s, data);
   PredictionCounts predictions;
   if (!s.predict.empty()) {
-    predictions = write_predictions(data, outcome.fit.model,
-                                    s.output.empty() ? s.out + "/predictions.csv" : s.output);
+    predictions = write_predictions(data, outcome.fit.model, predictions_path(s));
   }
   if (!s.factors.empty()) write_factors(s, data, outcome, s.factors);
   const std::string json = complete_json(s, data, outcome, predictions);

@@ -69,6 +69,11 @@ RatedPairs pairs_at(const Ratings& ratings, const std::vector<index_t>& position
 /// @throws ValueError on a rank that does not fit, NumericalError on divergence.
 CompletionOutcome train_completion(const CompleteSettings& s, const CompletionData& data);
 
+/// Where the predictions go.
+std::string predictions_path(const CompleteSettings& s);
+/// @throws ValueError if a file that is to be written is one that is read, or two are one.
+void check_outputs(const CompleteSettings& s);
+
 std::string complete_json(const CompleteSettings& s, const CompletionData& data,
                           const CompletionOutcome& outcome, const PredictionCounts& predictions);
 /// Predicts data.pairs.

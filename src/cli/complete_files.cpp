@@ -6,6 +6,8 @@
 #include <parsimony/strings.hpp>
 
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -24,9 +26,80 @@ void write_ids(const std::string& path, const std::string& what, const IdTable& 
   csv.finish();
 }
 
+/// The factors and the ids of their rows.
+struct FactorFiles {
+  std::string factors, users, items;
+};
+
+FactorFiles factor_files(const std::string& path) {
+  const std::string ending = ".safetensors";
+  if (!ends_with(path, ending)) {
+    return {path + "/factors.safetensors", path + "/users.csv", path + "/items.csv"};
+  }
+  const std::string stem = path.substr(0, path.size() - ending.size());
+  return {path, stem + ".users.csv", stem + ".items.csv"};
+}
+
+struct NamedFile {
+  std::string option, path;
+};
+
+/// Every file that the options ask for.
+std::vector<NamedFile> files_to_write(const CompleteSettings& s) {
+  std::vector<NamedFile> files;
+  const auto add_factors = [&files](const std::string& option, const std::string& path) {
+    const FactorFiles f = factor_files(path);
+    for (const std::string& file : {f.factors, f.users, f.items}) files.push_back({option, file});
+  };
+  if (!s.output.empty()) files.push_back({"--output", s.output});
+  if (!s.factors.empty()) add_factors("--factors", s.factors);
+  if (s.out.empty()) return files;
+  if (!s.predict.empty() && s.output.empty()) files.push_back({"--out", predictions_path(s)});
+  add_factors("--out", s.out);
+  for (const char* name : {"metrics.csv", "complete.json"}) {
+    files.push_back({"--out", s.out + "/" + name});
+  }
+  return files;
+}
+
+/// Whether both are one regular file that is there, under whatever names.
+bool same_file(const std::string& one, const std::string& other) {
+  std::error_code missing;
+  return std::filesystem::equivalent(one, other, missing) &&
+         std::filesystem::is_regular_file(one, missing);
+}
+
 Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 }  // namespace
+
+std::string predictions_path(const CompleteSettings& s) {
+  return s.output.empty() ? s.out + "/predictions.csv" : s.output;
+}
+
+void check_outputs(const CompleteSettings& s) {
+  const std::vector<NamedFile> inputs = {
+      {"--ratings", s.ratings}, {"--test", s.test}, {"--predict", s.predict}};
+  const std::vector<NamedFile> written = files_to_write(s);
+  for (const NamedFile& file : written) {
+    for (const NamedFile& input : inputs) {
+      // A file that the shell opened as the standard input is one like the others.
+      const std::string read = input.path == "-" ? "/dev/stdin" : input.path;
+      if (read.empty() || !same_file(read, file.path)) continue;
+      throw ValueError(
+          fmt::format("{}: '{}' is what {} reads, and would be written over; choose another place",
+                      file.option, file.path, input.option));
+    }
+    // The factors of --factors and --out may share a place: they are the same.
+    if (s.output.empty() || file.option == "--output") continue;
+    std::error_code error;
+    if (std::filesystem::weakly_canonical(file.path, error) ==
+        std::filesystem::weakly_canonical(s.output, error)) {
+      throw ValueError(fmt::format("--output: '{}' is a file of {} too; choose another name",
+                                   s.output, file.option));
+    }
+  }
+}
 
 std::string complete_json(const CompleteSettings& s, const CompletionData& data,
                           const CompletionOutcome& outcome, const PredictionCounts& predictions) {
@@ -110,15 +183,8 @@ PredictionCounts write_predictions(const CompletionData& data, const CompletionM
 
 void write_factors(const CompleteSettings& s, const CompletionData& data,
                    const CompletionOutcome& outcome, const std::string& path) {
-  std::string file = path;
-  std::string stem;
-  if (ends_with(path, ".safetensors")) {
-    stem = path.substr(0, path.size() - std::string(".safetensors").size()) + ".";
-  } else {
-    make_folders(path);
-    file = path + "/factors.safetensors";
-    stem = path + "/";
-  }
+  const FactorFiles files = factor_files(path);
+  if (!ends_with(path, ".safetensors")) make_folders(path);
   TensorMap map;
   const DeepCompletionFit& fit = outcome.fit;
   map.set("mean", Tensor<double>({1}, {fit.model.mean}));
@@ -140,9 +206,9 @@ void write_factors(const CompleteSettings& s, const CompletionData& data,
   map.metadata["depth"] = std::to_string(s.deep.depth);
   map.metadata["gamma"] = format_number(s.deep.gamma);
   map.metadata["seed"] = std::to_string(s.seed);
-  save_safetensors(file, map);
-  write_ids(stem + "users.csv", "user", data.ratings.users);
-  write_ids(stem + "items.csv", "item", data.ratings.items);
+  save_safetensors(files.factors, map);
+  write_ids(files.users, "user", data.ratings.users);
+  write_ids(files.items, "item", data.ratings.items);
 }
 
 void write_complete_folder(const CompleteSettings& s, const CompletionData& data,

@@ -268,6 +268,54 @@ TEST_CASE("complete: a step that diverges is exit 3 with the iteration, and leav
   CHECK_FALSE(fs::exists(folder / "f.safetensors"));
 }
 
+TEST_CASE("complete: what is read is never written over") {
+  TempFolder folder;
+  fs::create_directories(folder / "d");
+  const std::string text = "1,1,3\n1,2,4\n2,1,5\n";
+  for (const char* name : {"items.csv", "metrics.csv", "predictions.csv"}) {
+    const std::string ratings = folder / (std::string("d/") + name);
+    const std::string safe = folder / "r.csv";
+    write_raw(ratings, text);
+    write_raw(safe, text);
+    fs::remove(folder / "link.csv");
+    fs::create_symlink(ratings, folder / "link.csv");
+    const std::string message = std::string("/") + name + "' is what --";
+    const auto refused = [&](std::vector<std::string> arguments, const std::string& option) {
+      if (option == "--ratings") arguments.insert(arguments.end(), {"--predict", safe});
+      check_refused(arguments, message + option.substr(2) + " reads");
+      CHECK(read_file(ratings) == text);
+    };
+    refused({"--ratings", ratings, "--out", folder / "d"}, "--ratings");
+    refused({"--ratings", folder / "link.csv", "--out", folder / "d/."}, "--ratings");
+    refused({"--ratings", safe, "--out", folder / "d", "--predict", ratings}, "--predict");
+    refused({"--ratings", safe, "--test", ratings, "--out", folder / "d", "--predict", safe},
+            "--test");
+    fs::remove(ratings);
+  }
+  write_raw(folder / "d/items.csv", text);
+  check_refused({"--ratings", folder / "d/items.csv", "--factors", folder / "d"},
+                "--factors: '" + folder.path() + "/d/items.csv' is what --ratings reads");
+  write_raw(folder / "a.safetensors", text);
+  check_refused({"--ratings", folder / "a.safetensors", "--factors", folder / "a.safetensors"},
+                "a.safetensors' is what --ratings reads");
+  write_raw(folder / "a.users.csv", text);
+  check_refused({"--ratings", folder / "a.users.csv", "--factors", folder / "a.safetensors"},
+                "a.users.csv' is what --ratings reads");
+  Environment piped;
+  const std::string input = folder / "d/items.csv";
+  piped.before = [&input] {
+    if (std::freopen(input.c_str(), "r", stdin) == nullptr) std::abort();
+  };
+  CHECK(complete({"--ratings", "-", "--factors", folder / "d"}, piped).code == 2);
+  check_refused(
+      {"--ratings", folder / "r.csv", "--predict", folder / "r.csv", "--output", folder / "r.csv"},
+      "--output: '" + folder.path() + "/r.csv' is what --ratings reads");
+  check_refused({"--ratings", folder / "r.csv", "--predict", folder / "r.csv", "--output",
+                 folder / "new/users.csv", "--out", folder / "./new"},
+                "new/users.csv' is a file of --out too");
+  CHECK_FALSE(fs::exists(folder / "new"));
+}
+
 TEST_CASE("complete: an unwritable output is told before the training") {
   TempFolder folder;
   const std::string ratings = generated(folder);
