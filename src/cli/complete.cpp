@@ -290,24 +290,13 @@ void print_table(const CompleteSettings& s, const CompletionData& data,
       f.seconds_per_iteration);
 }
 
-/// Fails now rather than after the training if a file cannot be written.
-void try_to_write(const std::string& path) {
-  if (!path.empty()) AtomicFile probe(path);
-}
-
 int complete(const CompleteSettings& s) {
   apply_threads(s.threads);
   check_settings(s);
   if (!s.generate.empty()) return generate(s);
   check_outputs(s);
   choice_of<int>("--baselines", s.baselines, {{"all", 0}, {"simple", 1}});
-  if (!s.out.empty()) {
-    make_folders(s.out);
-    try_to_write(s.out + "/complete.json");
-  }
-  try_to_write(s.output);
-  if (s.factors.size() > 12 && s.factors.substr(s.factors.size() - 12) == ".safetensors")
-    try_to_write(s.factors);
+  try_outputs(s);
   const CompletionData data = load(s);
   const CompletionOutcome outcome = train_completion(s, data);
   PredictionCounts predictions;

@@ -73,6 +73,9 @@ CompletionOutcome train_completion(const CompleteSettings& s, const CompletionDa
 std::string predictions_path(const CompleteSettings& s);
 /// @throws ValueError if a file that is to be written is one that is read, or two are one.
 void check_outputs(const CompleteSettings& s);
+/// Makes the folders. @throws IoError now rather than after the training if a file cannot be
+/// written.
+void try_outputs(const CompleteSettings& s);
 
 std::string complete_json(const CompleteSettings& s, const CompletionData& data,
                           const CompletionOutcome& outcome, const PredictionCounts& predictions);

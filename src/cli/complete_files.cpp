@@ -31,12 +31,16 @@ struct FactorFiles {
   std::string factors, users, items;
 };
 
+const std::string factor_ending = ".safetensors";
+
+/// Whether --factors names a file; else it is a folder.
+bool names_factor_file(const std::string& path) { return ends_with(path, factor_ending); }
+
 FactorFiles factor_files(const std::string& path) {
-  const std::string ending = ".safetensors";
-  if (!ends_with(path, ending)) {
+  if (!names_factor_file(path)) {
     return {path + "/factors.safetensors", path + "/users.csv", path + "/items.csv"};
   }
-  const std::string stem = path.substr(0, path.size() - ending.size());
+  const std::string stem = path.substr(0, path.size() - factor_ending.size());
   return {path, stem + ".users.csv", stem + ".items.csv"};
 }
 
@@ -99,6 +103,12 @@ void check_outputs(const CompleteSettings& s) {
                                    s.output, file.option));
     }
   }
+}
+
+void try_outputs(const CompleteSettings& s) {
+  if (!s.out.empty()) make_folders(s.out);
+  if (!s.factors.empty() && !names_factor_file(s.factors)) make_folders(s.factors);
+  for (const NamedFile& file : files_to_write(s)) AtomicFile probe(file.path);
 }
 
 std::string complete_json(const CompleteSettings& s, const CompletionData& data,
@@ -184,7 +194,7 @@ PredictionCounts write_predictions(const CompletionData& data, const CompletionM
 void write_factors(const CompleteSettings& s, const CompletionData& data,
                    const CompletionOutcome& outcome, const std::string& path) {
   const FactorFiles files = factor_files(path);
-  if (!ends_with(path, ".safetensors")) make_folders(path);
+  if (!names_factor_file(path)) make_folders(path);
   TensorMap map;
   const DeepCompletionFit& fit = outcome.fit;
   map.set("mean", Tensor<double>({1}, {fit.model.mean}));

@@ -319,11 +319,25 @@ TEST_CASE("complete: what is read is never written over") {
 TEST_CASE("complete: an unwritable output is told before the training") {
   TempFolder folder;
   const std::string ratings = generated(folder);
-  const Outcome o =
-      complete({"--ratings", ratings, "--predict", ratings, "--output", folder / "no/where.csv"});
-  CHECK(o.code == 1);
-  CHECK_THAT(o.err, contains("no/where.csv"));
-  CHECK(o.out.empty());
+  // Folders in the way of files, which root cannot write either.
+  for (const char* path : {"f/users.csv", "out/metrics.csv", "g.items.csv"}) {
+    fs::create_directories(folder / path);
+  }
+  const auto told = [&](std::vector<std::string> arguments, const std::string& where) {
+    arguments.insert(arguments.begin(), {"--ratings", ratings, "--predict", ratings});
+    const Outcome o = complete(arguments);
+    INFO(where);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, contains(where) && !contains("9600 ratings"));
+    CHECK(o.out.empty());
+  };
+  told({"--output", folder / "no/where.csv"}, "no/where.csv");
+  const std::string fine = folder / "p.csv";
+  told({"--output", fine, "--factors", folder / "f"}, "f/users.csv");
+  told({"--output", fine, "--factors", folder / "g.safetensors"}, "g.items.csv");
+  told({"--output", fine, "--out", folder / "out"}, "out/metrics.csv");
+  write_raw(folder / "taken", "");
+  check_refused({"--ratings", ratings, "--factors", folder / "taken"}, "a file is in the way");
 }
 
 TEST_CASE("complete: on a terminal the time to go is shown") {
