@@ -2,6 +2,7 @@
 // numbered triplets. Every line that cannot be used is reported with its number.
 #pragma once
 
+#include <parsimony/error.hpp>
 #include <parsimony/rng.hpp>
 #include <parsimony/sparse.hpp>
 #include <parsimony/strings.hpp>
@@ -45,7 +46,8 @@ struct RatingsFormat {
   enum class Header { detect, yes, no };
   Header header = Header::detect;
   /// User, item and rating (for pairs: user and item) by the header's names or 1-based numbers.
-  /// Empty: by usual names ("userId", "movie_id", "score", ...), else the first columns.
+  /// Empty: by usual names ("userId", "movie_id", "score", ...) of a header, the first columns if
+  /// it has none of them.
   std::vector<std::string> columns;
   /// Ratings outside are bad lines.
   double low = -std::numeric_limits<double>::infinity();
@@ -53,6 +55,17 @@ struct RatingsFormat {
   Duplicates duplicates = Duplicates::error;
   /// Bad lines are left out and counted instead of refused.
   bool skip_bad = false;
+};
+
+/// A table that cannot be used as it is, and what of RatingsFormat would change that.
+class RatingsError : public InputError {
+ public:
+  enum class Remedy { columns, skip_bad, duplicates, skip_bad_and_duplicates };
+  RatingsError(const std::string& message, Remedy remedy) : InputError(message), remedy_(remedy) {}
+  Remedy remedy() const { return remedy_; }
+
+ private:
+  Remedy remedy_;
 };
 
 /// Rated (user, item) pairs in the order of the file.
@@ -74,15 +87,16 @@ struct Ratings {
 /// Reads a table of ratings; "-" is the standard input. CRLF, a UTF-8 byte order mark, blank lines,
 /// blanks around fields and CSV quotes are understood; columns beyond the three (a timestamp) are
 /// counted but not read.
-/// @throws InputError naming the file if it is missing, empty, binary, or without three columns,
-/// and with the numbers of up to 10 lines if a line has another count of columns, an empty id, a
-/// rating that is no finite number or out of range, or repeats a pair.
+/// @throws InputError naming the file if it is missing, empty, binary, or without three columns.
+/// @throws RatingsError if only some of the three have a usual name in the header, and with the
+/// numbers of up to 10 lines if a line has another count of columns, an empty id, a rating that is
+/// no finite number or out of range, or repeats a pair.
 /// @throws ValueError on a format that contradicts itself.
 Ratings read_ratings(const std::string& path, const RatingsFormat& format = {});
 
 /// Reads pairs of user and item (`value` stays empty, repeated pairs are kept). Of a table with
-/// more columns the usual names or the first two are taken. Where `known` ratings are given, a
-/// first line of two words (no digits) that are none of their users and items is a header too.
+/// more columns the usual names or the first two are taken. Where `known` ratings are given, a first line of two words (no digits) that are none of their users
+/// and items is a header too.
 Ratings read_pairs(const std::string& path, const RatingsFormat& format = {},
                    const Ratings* known = nullptr);
 

@@ -238,6 +238,22 @@ CompletionData load(const CompleteSettings& s) {
   return data;
 }
 
+/// load(), and what the options can do about a table that cannot be used.
+CompletionData load_or_advise(const CompleteSettings& s) {
+  using Remedy = RatingsError::Remedy;
+  static const std::map<Remedy, const char*> advice = {
+      {Remedy::columns, " with --columns USER,ITEM,RATING"},
+      {Remedy::skip_bad, "\nmend them, or skip bad lines (--skip-bad)"},
+      {Remedy::duplicates, "\nchoose what counts with --duplicates first|last|mean"},
+      {Remedy::skip_bad_and_duplicates,
+       "\nmend them, or use --skip-bad and --duplicates first|last|mean"}};
+  try {
+    return load(s);
+  } catch (const RatingsError& error) {
+    throw InputError(error.what() + std::string(advice.at(error.remedy())));
+  }
+}
+
 void print_table(const CompleteSettings& s, const CompletionData& data,
                  const CompletionOutcome& o) {
   const Ratings& r = data.ratings;
@@ -297,7 +313,7 @@ int complete(const CompleteSettings& s) {
   check_outputs(s);
   choice_of<int>("--baselines", s.baselines, {{"all", 0}, {"simple", 1}});
   try_outputs(s);
-  const CompletionData data = load(s);
+  const CompletionData data = load_or_advise(s);
   const CompletionOutcome outcome = train_completion(s, data);
   PredictionCounts predictions;
   if (!s.predict.empty()) {
@@ -361,10 +377,14 @@ Command complete_command() {
       {"--output", "FILE", "where the predictions go, as CSV", &s->output},
       {"--factors", "PATH", "folder, or .safetensors file, for factors and ids", &s->factors},
       {"--out", "DIR", "folder for summary, metrics, factors and predictions", &s->out},
-      {"--delimiter", "TEXT", "between columns: tab, comma, blanks, ... or any text (found out)",
+      {"--delimiter", "TEXT",
+       "between columns: tab, comma, blanks, ... or any text (found out); of pairs too, if it "
+       "splits them",
        &s->delimiter},
-      {"--header", "WORD", "yes, no or detect (detect)", &s->header},
-      {"--columns", "U,I,R", "user, item, rating by name or number (usual names, else 1,2,3)",
+      {"--header", "WORD", "of the ratings and --test: yes, no or detect (detect)", &s->header},
+      {"--columns", "U,I,R",
+       "user, item, rating by name or number (usual names; 1,2,3 if there is none); of pairs too, "
+       "if they have them",
        &s->columns},
       {"--range", "LOW:HIGH", "ratings outside are bad lines; predictions are clamped to it",
        &s->range},

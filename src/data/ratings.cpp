@@ -33,6 +33,40 @@ bool is_number(std::string_view text) {
   return parse_number(text, value);
 }
 
+/// Letters and digits alone, in lower case: "userid" of "user_id".
+std::string plain_word(std::string_view name) {
+  std::string word;
+  for (const char c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
+      word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  return word;
+}
+
+template <std::size_t n>
+bool is_one_of(const std::array<const char*, n>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+/// What stands for a missing rating, or has no letter at all, names no column.
+bool can_be_name(std::string_view text) {
+  static const std::array<const char*, 7> missing = {"na",  "nan", "null",    "none",
+                                                     "nil", "inf", "infinity"};
+  const bool letter = std::any_of(text.begin(), text.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte >= 0x80 || std::isalpha(byte) != 0;
+  });
+  return letter && !is_one_of(missing, plain_word(text));
+}
+
+/// A column that is neither user nor item nor rating: that of times, or of row numbers.
+bool is_set_aside(std::string_view name) {
+  static const std::array<const char*, 5> times = {"timestamp", "time", "date", "datetime",
+                                                   "unixreviewtime"};
+  return name.empty() || is_one_of(times, plain_word(name));
+}
+
 /// 0, 1, 2 for a usual name of the user's, item's or rating's column, else -1.
 int usual_role(std::string_view name) {
   static const std::array<std::vector<std::string>, 3> names = {{
@@ -43,12 +77,7 @@ int usual_role(std::string_view name) {
        "song",    "songid",    "business", "businessid", "column", "col"},
       {"rating", "ratings", "score", "stars", "value", "overall", "bookrating"},
   }};
-  std::string key;
-  for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
-      key += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
-  }
+  const std::string key = plain_word(name);
   for (std::size_t role = 0; role < names.size(); ++role) {
     if (std::find(names[role].begin(), names[role].end(), key) != names[role].end()) {
       return static_cast<int>(role);
@@ -98,6 +127,43 @@ bool asked_columns(const std::string& path, const RatingsFormat& format, const F
     layout.column[role] = at;
   }
   return true;
+}
+
+/// Columns by the usual names of a header. A role without one takes the column that is left; where
+/// no role has a name, they are the first columns. @throws RatingsError if that does not settle it.
+void usual_columns(const std::string& path, const Fields& header, std::size_t roles,
+                   Layout& layout) {
+  static const std::array<const char*, 3> called = {"user", "item", "rating"};
+  std::array<std::size_t, 3> column = {none, none, none};
+  std::vector<std::size_t> left;
+  bool any = false;
+  for (std::size_t i = 0; i < header.size(); ++i) {
+    const int role = usual_role(header[i]);
+    if (role < 0) {
+      if (!is_set_aside(header[i])) left.push_back(i);
+      continue;
+    }
+    any = true;
+    std::size_t& place = column[static_cast<std::size_t>(role)];
+    if (place == none) place = i;
+  }
+  std::vector<std::size_t> missing;
+  for (std::size_t role = 0; role < roles; ++role) {
+    if (column[role] == none) missing.push_back(role);
+  }
+  const bool settled =
+      missing.empty() || (any ? missing.size() == 1 && left.size() == 1 : left.size() >= roles);
+  if (!settled) {
+    std::vector<std::string> wanted, names;
+    for (const std::size_t role : missing) wanted.emplace_back(called[role]);
+    for (const auto& name : header) names.push_back(printable(name));
+    throw RatingsError(
+        fmt::format("{}: the header does not say which column is the {}; it has {}; name them",
+                    path, fmt::join(wanted, " and which the "), fmt::join(names, ", ")),
+        RatingsError::Remedy::columns);
+  }
+  for (std::size_t i = 0; i < missing.size(); ++i) column[missing[i]] = left[i];
+  layout.column = column;
 }
 
 void check_format(const RatingsFormat& format, bool pairs) {
@@ -150,7 +216,8 @@ bool looks_like_header(const Fields& first, const Layout& layout, bool pairs,
     return known != nullptr && is_new_word(field(0), known->users) &&
            is_new_word(field(1), known->items);
   }
-  return !field(2).empty() && !is_number(field(2)) && !is_number(field(0)) && !is_number(field(1));
+  return can_be_name(field(2)) && !is_number(field(2)) && !is_number(field(0)) &&
+         !is_number(field(1));
 }
 
 Layout find_layout(const std::string& path, const LineReader& reader, const RatingsFormat& format,
@@ -166,7 +233,7 @@ Layout find_layout(const std::string& path, const LineReader& reader, const Rati
         "the delimiter",
         path, roles, pairs ? "user, item" : "user, item, rating", printable(lines[0]),
         format.delimiter.empty() ? "no tab, comma, semicolon, bar, '::' or blank"
-                                 : detail::delimiter_name(format.delimiter)));
+                                          : detail::delimiter_name(format.delimiter)));
   }
   Layout layout;
   layout.delimiter = dialect.delimiter;
@@ -200,16 +267,7 @@ Layout find_layout(const std::string& path, const LineReader& reader, const Rati
       layout.header =
           (by_name && chosen) || (whole && looks_like_header(first, layout, pairs, known));
   }
-  if (layout.header && !chosen && whole) {
-    std::array<std::size_t, 3> usual = {none, none, none};
-    for (std::size_t i = 0; i < first.size(); ++i) {
-      const int role = usual_role(first[i]);
-      if (role >= 0 && usual[static_cast<std::size_t>(role)] == none) {
-        usual[static_cast<std::size_t>(role)] = i;
-      }
-    }
-    if (usual[0] != none && usual[1] != none && (pairs || usual[2] != none)) layout.column = usual;
-  }
+  if (layout.header && !chosen && whole) usual_columns(path, first, roles, layout);
   std::vector<std::string> names;
   for (std::size_t role = 0; role < roles; ++role) {
     const std::size_t at = layout.column[role];
@@ -242,7 +300,7 @@ class LineNumbers {
 using Complaint = std::pair<index_t, std::string>;  // line and what is wrong with it
 
 [[noreturn]] void refuse(const std::string& path, index_t count, std::vector<Complaint> complaints,
-                         const char* hint) {
+                         RatingsError::Remedy remedy) {
   std::sort(complaints.begin(), complaints.end());
   if (complaints.size() > most_complaints) complaints.resize(most_complaints);
   std::string text =
@@ -250,7 +308,7 @@ using Complaint = std::pair<index_t, std::string>;  // line and what is wrong wi
   for (const auto& [line, what] : complaints) text += fmt::format("\n  line {}: {}", line, what);
   const index_t more = count - static_cast<index_t>(complaints.size());
   if (more > 0) text += fmt::format("\n  and {} more", more);
-  throw InputError(text + "\n" + hint);
+  throw RatingsError(text, remedy);
 }
 
 /// Entries ordered by user, then item, then position in the file, by two counting sorts.
@@ -405,9 +463,9 @@ Ratings read_table(const std::string& file, const RatingsFormat& format, bool pa
       pairs ? 0 : resolve_duplicates(r, format.duplicates, numbers, complaints);
   if (bad + repeated > 0) {
     refuse(path, bad + repeated, std::move(complaints),
-           repeated == 0 ? "mend them, or skip bad lines (--skip-bad)"
-           : bad == 0    ? "choose what counts with --duplicates first|last|mean"
-                         : "mend them, or use --skip-bad and --duplicates first|last|mean");
+           repeated == 0 ? RatingsError::Remedy::skip_bad
+           : bad == 0    ? RatingsError::Remedy::duplicates
+                         : RatingsError::Remedy::skip_bad_and_duplicates);
   }
   return r;
 }

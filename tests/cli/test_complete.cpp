@@ -246,6 +246,12 @@ TEST_CASE("complete: bad input is exit 2 and says where") {
       {"--ratings", file("1,1,3\n1,2,x\n2,1\n1,1,4\n")},
       "3 lines cannot be used\n  line 2: rating 'x' is not a number\n  line 3: expected 3 "
       "columns; got 2\n  line 4: user '1' and item '1' were rated before, in line 1");
+  check_refused({"--ratings", file("1,1,3\n1,2,x\n")},
+                "\nmend them, or skip bad lines (--skip-bad)");
+  check_refused({"--ratings", file("1,1,3\n1,1,4\n")}, "with --duplicates first|last|mean");
+  check_refused(
+      {"--ratings", file("id,user,item,points\n1,u,i,3\n")},
+      "which column is the rating; it has id, user, item, points; name them with --columns");
   check_refused({"--ratings", file("1,1,3\n1,2,9\n"), "--range", "1:5"},
                 "line 2: rating 9 is outside 1..5");
   check_refused({"--ratings", file("")}, "empty");

@@ -100,6 +100,38 @@ TEST_CASE("ratings: columns by usual names, by name and by number", "[ratings]")
   CHECK_THAT(error_of("1,2,3\n", numbers), contains("there is no column 9"));
 }
 
+TEST_CASE("ratings: a header with some of the usual names is never read by position", "[ratings]") {
+  // The column that is left is the one without a name.
+  CHECK(triplets(read("points,user,item\n4,u,m\n")) == "u/m=4");
+  CHECK(triplets(read("timestamp,user,movie,points\n99,u,m,4\n")) == "u/m=4");
+  CHECK(triplets(read(",user,movie,points\n0,u,m,4\n")) == "u/m=4");
+  CHECK(triplets(read("rating,user,thing\n4,u,m\n")) == "u/m=4");
+  const auto unclear = [](const std::string& header, const std::string& message) {
+    INFO(header);
+    const std::string error = error_of(header + "\n1,u,3,4\n");
+    CHECK_THAT(error, contains(message) && contains("it has " + [&header] {
+                        std::string names;
+                        for (const char c : header) names += c == ',' ? ", " : std::string(1, c);
+                        return names;
+                      }()));
+  };
+  unclear("id,user,item,points", "does not say which column is the rating");
+  unclear("a,user,c,rating", "does not say which column is the item");
+  unclear("a,user,c,d", "does not say which column is the item and which the rating");
+  // With none of them the first columns count, a time aside.
+  CHECK(triplets(read("who,what,how,when\nu,m,4,99\n")) == "u/m=4");
+  CHECK(triplets(read("date,who,what,how\nmonday,u,m,4\n")) == "u/m=4");
+  RatingsFormat format;
+  format.columns = {"user", "item", "points"};
+  CHECK(triplets(read("id,user,item,points\n1,u,m,4\n", format)) == "u/m=4");
+  try {
+    read("id,user,item,points\n1,u,m,4\n");
+    FAIL("no error");
+  } catch (const RatingsError& error) {
+    CHECK(error.remedy() == RatingsError::Remedy::columns);
+  }
+}
+
 TEST_CASE("ratings: headers are seen, and can be forced", "[ratings]") {
   CHECK(read("a,b,c\nx,y,3\n").size() == 1);
   CHECK(read("x,y,3\nx,z,4\n").size() == 2);
@@ -110,6 +142,15 @@ TEST_CASE("ratings: headers are seen, and can be forced", "[ratings]") {
   CHECK_THAT(error_of("a,b,c\nx,y,3\n", format), contains("line 1: rating 'c' is not a number"));
   // A bad first line of a table of numbers is no header.
   CHECK_THAT(error_of("1,2,x\n1,3,4\n"), contains("line 1: rating 'x' is not a number"));
+  // Nor is one where the rating is missing.
+  for (const char* text : {"n/a", "N/A", "nan", "NULL", "None", "-inf", "?", "-", "...", "4.5/5"}) {
+    INFO(text);
+    CHECK_THAT(error_of("alice,matrix," + std::string(text) + "\nbob,matrix,4\n"),
+               contains("line 1: rating '" + std::string(text) + "' is not a"));
+  }
+  CHECK_THAT(error_of("alice,matrix,\nbob,matrix,4\n"), contains("line 1: the rating is empty"));
+  CHECK(read("wer,was,bewertung\nu,m,4\n").size() == 1);
+  CHECK(read("кто,что,оценка\nu,m,4\n").size() == 1);
 }
 
 TEST_CASE("ratings: bad lines are listed with their numbers", "[ratings]") {
@@ -248,6 +289,9 @@ TEST_CASE("ratings: pairs", "[ratings]") {
   format.columns = {"who", "what", "how"};
   CHECK(pairs("what,who\ni,u\n", format).users.name(0) == "u");
   CHECK_THROWS_WITH(pairs("1\n2\n"), contains("expected at least 2 columns"));
+  const Ratings left = pairs("movieId,user,member_number\nm,u,7\n");
+  CHECK(left.users.name(0) == "u");
+  CHECK(left.items.name(0) == "m");
 
   SECTION("a first line of words that the ratings do not know is a header") {
     const Ratings known = read_ratings(TemporaryFile("ann,pie,3\nu2,i2,4\n").path());
@@ -258,6 +302,9 @@ TEST_CASE("ratings: pairs", "[ratings]") {
     CHECK(size("ann,pie\nu2,i2\n") == 2);
     CHECK(size("ann,tart\nu2,i2\n") == 2);
     CHECK(size("u3,i9\nu2,i2\n") == 2);
+    const Ratings r2 =
+        read_pairs(TemporaryFile("movieId,member_number\ni2,u2\n").path(), {}, &known);
+    CHECK(r2.users.name(0) == "u2");
     RatingsFormat none;
     none.header = RatingsFormat::Header::no;
     CHECK(size("u,i\nu2,i2\n", none) == 2);
