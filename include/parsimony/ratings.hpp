@@ -95,7 +95,9 @@ struct Ratings {
 Ratings read_ratings(const std::string& path, const RatingsFormat& format = {});
 
 /// Reads pairs of user and item (`value` stays empty, repeated pairs are kept). Of a table with
-/// more columns the usual names or the first two are taken. Where `known` ratings are given, a first line of two words (no digits) that are none of their users
+/// more columns the usual names or the first two are taken. What the format says of the delimiter
+/// and the columns counts as far as it fits: pairs may come from elsewhere than the ratings. Where
+/// `known` ratings are given, a first line of two words (no digits) that are none of their users
 /// and items is a header too.
 Ratings read_pairs(const std::string& path, const RatingsFormat& format = {},
                    const Ratings* known = nullptr);

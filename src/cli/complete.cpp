@@ -218,7 +218,9 @@ CompletionData load(const CompleteSettings& s) {
   }
   count_cold(data);
   if (!s.predict.empty()) {
-    data.pairs = read_pairs(s.predict, format, &data.ratings);
+    RatingsFormat pairs = format;
+    pairs.header = RatingsFormat::Header::detect;  // --header says it of ratings
+    data.pairs = read_pairs(s.predict, pairs, &data.ratings);
     if (!s.quiet) {
       fmt::print(stderr, "{}: {} ({})\n", input_name(s.predict), counted(data.pairs.size(), "pair"),
                  data.pairs.dialect);

@@ -103,6 +103,7 @@ bool is_column_number(const std::string& text) {
 /// Columns as the user asked for them; false if a name or number is not there and `strict` is off.
 bool asked_columns(const std::string& path, const RatingsFormat& format, const Fields& first,
                    std::size_t roles, bool strict, Layout& layout) {
+  std::array<std::size_t, 3> column = layout.column;
   for (std::size_t role = 0; role < roles; ++role) {
     const std::string& wanted = format.columns[role];
     std::size_t at = none;
@@ -124,8 +125,9 @@ bool asked_columns(const std::string& path, const RatingsFormat& format, const F
       }
       at = static_cast<std::size_t>(found - first.begin());
     }
-    layout.column[role] = at;
+    column[role] = at;
   }
+  layout.column = column;
   return true;
 }
 
@@ -226,13 +228,14 @@ Layout find_layout(const std::string& path, const LineReader& reader, const Rati
   const std::size_t roles = pairs ? 2 : 3;
   const std::vector<std::string> lines = reader.first_lines(50);
   if (lines.empty()) throw InputError(fmt::format("{}: the file has only blank lines", path));
-  const detail::Dialect dialect = detail::find_dialect(lines, format.delimiter, roles);
+  detail::Dialect dialect = detail::find_dialect(lines, format.delimiter, roles);
+  if (pairs && dialect.fields == 0) dialect = detail::find_dialect(lines, "", roles);
   if (dialect.fields == 0) {
     throw InputError(fmt::format(
         "{}: expected at least {} columns ({}); line 1 is '{}', and {} does not split it so; name "
         "the delimiter",
         path, roles, pairs ? "user, item" : "user, item, rating", printable(lines[0]),
-        format.delimiter.empty() ? "no tab, comma, semicolon, bar, '::' or blank"
+        pairs || format.delimiter.empty() ? "no tab, comma, semicolon, bar, '::' or blank"
                                           : detail::delimiter_name(format.delimiter)));
   }
   Layout layout;

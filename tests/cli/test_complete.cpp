@@ -264,6 +264,17 @@ TEST_CASE("complete: bad input is exit 2 and says where") {
                               contains("1 repeated rating resolved: mean"));
 }
 
+TEST_CASE("complete: what is said of the ratings is not forced on the pairs") {
+  TempFolder folder;
+  write_raw(folder / "r.csv", "user;item;rating\nu1;i1;3\nu1;i2;4\nu2;i1;5\n");
+  write_raw(folder / "pairs.csv", "u1,i1\nu2,i2\n");
+  const Outcome o = complete({"--ratings", folder / "r.csv", "--header", "yes", "--delimiter", ";",
+                              "--predict", folder / "pairs.csv", "--output", folder / "p.csv"});
+  INFO(o.err);
+  CHECK(o.code == 0);
+  CHECK(read_csv(folder / "p.csv").strings("user") == std::vector<std::string>{"u1", "u2"});
+}
+
 TEST_CASE("complete: a step that diverges is exit 3 with the iteration, and leaves no file") {
   TempFolder folder;
   const std::string ratings = generated(folder);

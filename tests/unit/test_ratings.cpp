@@ -293,6 +293,19 @@ TEST_CASE("ratings: pairs", "[ratings]") {
   CHECK(left.users.name(0) == "u");
   CHECK(left.items.name(0) == "m");
 
+  SECTION("what is said of the ratings holds as far as it fits") {
+    RatingsFormat elsewhere;
+    elsewhere.columns = {"2", "3", "5"};
+    const Ratings r2 = pairs("u,i\n", elsewhere);
+    CHECK(r2.users.name(0) == "u");
+    CHECK(r2.items.name(0) == "i");
+    elsewhere = {};
+    elsewhere.delimiter = ";";
+    CHECK(pairs("u,i\nv,j\n", elsewhere).users.name(1) == "v");
+    CHECK(pairs("u,1;i\nv,2;j\n", elsewhere).users.name(1) == "v,2");
+    CHECK_THROWS_WITH(pairs("1\n2\n", elsewhere), contains("no tab, comma"));
+  }
+
   SECTION("a first line of words that the ratings do not know is a header") {
     const Ratings known = read_ratings(TemporaryFile("ann,pie,3\nu2,i2,4\n").path());
     const auto size = [&known](const std::string& text, const RatingsFormat& f = {}) {
