@@ -7,8 +7,8 @@
 #include <parsimony/ratings.hpp>
 #include <parsimony/run.hpp>
 
-#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,24 +16,67 @@
 
 namespace parsimony::lab {
 
-/// MovieLens ids are 1 ... n, so that rows and columns are the ids less 1.
-inline std::int32_t number_of(std::string_view id) {
+// What u.data and u1.test of MovieLens 100K have; other files would be judged as if they were it.
+constexpr index_t movielens_users = 943, movielens_items = 1682;
+constexpr index_t movielens_ratings = 100000, movielens_tested = 20000;
+
+/// Ids are 1 ... `count`, so that rows and columns are the ids less 1.
+inline std::int32_t number_of(const std::string& where, std::string_view id, index_t count) {
   std::int32_t value = 0;
   const auto result = std::from_chars(id.data(), id.data() + id.size(), value);
-  if (result.ec != std::errc() || result.ptr != id.data() + id.size() || value < 1) {
-    throw InputError("movielens: expected ids 1, 2, ...; got '" + printable(id) + "'");
+  if (result.ec != std::errc() || result.ptr != id.data() + id.size() || value < 1 ||
+      value > count) {
+    throw InputError(where + ": expected an id in 1.." + std::to_string(count) + "; got '" +
+                     printable(id) + "'");
   }
   return value - 1;
 }
 
-inline RatedPairs by_id(const Ratings& r) {
+/// @throws InputError naming the file, and the rating by its place in it, unless it has `count`
+/// ratings 1 ... 5 of the users and items there are.
+inline RatedPairs read_by_id(const std::string& path, index_t count) {
+  RatingsFormat format;
+  format.header = RatingsFormat::Header::no;
+  format.low = 1;
+  format.high = 5;
+  const Ratings r = read_ratings(path, format);
+  if (r.size() != count) {
+    throw InputError(path + ": expected the " + std::to_string(count) +
+                     " ratings of MovieLens 100K; got " + std::to_string(r.size()));
+  }
   RatedPairs pairs;
   for (std::size_t i = 0; i < r.user.size(); ++i) {
-    pairs.user.push_back(number_of(r.users.name(r.user[i])));
-    pairs.item.push_back(number_of(r.items.name(r.item[i])));
+    const std::string where = path + ": rating " + std::to_string(i + 1);
+    pairs.user.push_back(number_of(where + ", user", r.users.name(r.user[i]), movielens_users));
+    pairs.item.push_back(number_of(where + ", item", r.items.name(r.item[i]), movielens_items));
+    if (r.value[i] != std::floor(r.value[i])) {
+      throw InputError(where + ": expected 1, 2, 3, 4 or 5; got " + std::to_string(r.value[i]));
+    }
   }
   pairs.value = r.value;
   return pairs;
+}
+
+/// Which of `all` the fold has. @throws InputError if it has another one.
+inline std::vector<bool> members(const RatedPairs& all, const std::string& path,
+                                 const RatedPairs& fold) {
+  std::vector<std::size_t> place(static_cast<std::size_t>(movielens_users * movielens_items));
+  const auto cell = [](const RatedPairs& pairs, std::size_t i) {
+    return static_cast<std::size_t>(pairs.user[i] * movielens_items + pairs.item[i]);
+  };
+  for (std::size_t i = 0; i < all.user.size(); ++i) place[cell(all, i)] = i + 1;  // 0: none
+  std::vector<bool> out(all.user.size(), false);
+  for (std::size_t i = 0; i < fold.user.size(); ++i) {
+    const std::size_t found = place[cell(fold, i)];
+    if (found == 0 || all.value[found - 1] != fold.value[i]) {
+      throw InputError(path + ": rating " + std::to_string(i + 1) + ", user " +
+                       std::to_string(fold.user[i] + 1) + " and item " +
+                       std::to_string(fold.item[i] + 1) +
+                       ": expected a rating of u.data; it has another one there, or none");
+    }
+    out[found - 1] = true;
+  }
+  return out;
 }
 
 /// A training part, as pairs and as a matrix, and a test part.
@@ -69,26 +112,17 @@ inline SplitData split_data(const std::string& name, const RatedPairs& all,
     part.item.push_back(all.item[i]);
     part.value.push_back(all.value[i]);
   }
-  const index_t users = 1 + *std::max_element(all.user.begin(), all.user.end());
-  const index_t items = 1 + *std::max_element(all.item.begin(), all.item.end());
-  split.omega = positions(split.train, users, items, split.values);
-  split.test_set = positions(split.test, users, items, split.test_values);
+  split.omega = positions(split.train, movielens_users, movielens_items, split.values);
+  split.test_set = positions(split.test, movielens_users, movielens_items, split.test_values);
   return split;
 }
 
 inline std::vector<SplitData> load(const Run& run) {
   const std::string where = "https://files.grouplens.org/datasets/movielens/ml-100k.zip";
-  const RatedPairs all = by_id(read_ratings(run.data_file("movielens-100k/u.data", where)));
-  const RatedPairs fold = by_id(read_ratings(run.data_file("movielens-100k/u1.test", where)));
-  std::vector<std::pair<std::int32_t, std::int32_t>> tested;
-  for (std::size_t i = 0; i < fold.user.size(); ++i)
-    tested.emplace_back(fold.user[i], fold.item[i]);
-  std::sort(tested.begin(), tested.end());
-  std::vector<bool> official(all.user.size());
-  for (std::size_t i = 0; i < official.size(); ++i) {
-    official[i] =
-        std::binary_search(tested.begin(), tested.end(), std::make_pair(all.user[i], all.item[i]));
-  }
+  const RatedPairs all =
+      read_by_id(run.data_file("movielens-100k/u.data", where), movielens_ratings);
+  const std::string fold = run.data_file("movielens-100k/u1.test", where);
+  const std::vector<bool> official = members(all, fold, read_by_id(fold, movielens_tested));
   std::vector<bool> seeded(all.user.size(), false);
   for (const index_t i : random_split(all.size(), 0.2, run.rng().split("split")).second) {
     seeded[static_cast<std::size_t>(i)] = true;

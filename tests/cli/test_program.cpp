@@ -93,6 +93,51 @@ TEST_CASE("program: a step size that diverges is exit 3 with quantity and step")
   CHECK(fs::exists(folder / "dmf-compression/metrics.csv"));
 }
 
+TEST_CASE("program: dmf-compression says the smallest d") {
+  TempFolder folder;
+  const Outcome o = program(
+      {"run", "dmf-compression", "--preset", "smoke", "--set", "d=4", "--out", folder.path()});
+  CHECK(o.code == 2);
+  CHECK_THAT(o.err, contains("d: expected at least 5, 2 r + 1 with r = 2; got 4"));
+}
+
+TEST_CASE("program: movielens refuses files that are not those of MovieLens 100K") {
+  TempFolder folder;
+  fs::create_directories(folder / "movielens-100k");
+  // As many ratings, of 943 users and 107 items; the test part is every fifth.
+  std::string all, fold;
+  for (int i = 0; i < 100000; ++i) {
+    const std::string line = std::to_string(1 + i % 943) + "\t" + std::to_string(1 + i / 943) +
+                             "\t" + std::to_string(1 + i % 5) + "\t881250949\n";
+    all += line;
+    if (i % 5 == 0) fold += line;
+  }
+  const auto refused = [&](const std::string& data, const std::string& test,
+                           const std::string& message) {
+    write_raw(folder / "movielens-100k/u.data", data);
+    write_raw(folder / "movielens-100k/u1.test", test);
+    const Outcome o = program({"run", "movielens", "--preset", "smoke", "--data", folder.path(),
+                               "--out", folder / "runs", "--quiet"});
+    INFO(message);
+    CHECK(o.code == 2);
+    CHECK_THAT(o.err, contains(message) && !contains("--skip-bad") && !contains("--duplicates"));
+  };
+  const std::string less = all.substr(0, all.rfind('\n', all.size() - 2) + 1);
+  refused(less, fold, "u.data: expected the 100000 ratings of MovieLens 100K; got 99999");
+  refused(all, "1\t1\t1\t881250949\n", "u1.test: expected the 20000 ratings");
+  refused(less + "5000\t107\t5\t1\n", fold,
+          "u.data: rating 100000, user: expected an id in 1..943; got '5000'");
+  refused(less + "44\t0\t5\t1\n", fold, "item: expected an id in 1..1682; got '0'");
+  refused(less + "44\t107\t9\t1\n", fold, "line 100000: rating 9 is outside 1..5");
+  refused(less + "44\t107\t4.5\t1\n", fold, "rating 100000: expected 1, 2, 3, 4 or 5; got 4.5");
+  refused(less + "44\t10", fold, "line 100000: expected 4 columns; got 2");
+  refused(all + "1\t1\t5\t1\n", fold, "rated before, in line 1");
+  const std::string first = "1\t1\t1\t881250949\n", rest = fold.substr(first.size());
+  refused(all, "1\t1\t2\t881250949\n" + rest,
+          "u1.test: rating 1, user 1 and item 1: expected a rating of u.data");
+  refused(all, "1\t900\t1\t881250949\n" + rest, "user 1 and item 900: expected a rating of u.data");
+}
+
 TEST_CASE("program: a language experiment without data runs on generated text and judges nothing") {
   TempFolder folder;
   Environment bare;
