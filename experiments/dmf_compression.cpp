@@ -71,11 +71,20 @@ class DmfCompression : public Experiment {
   void run(Run& run) const override;
 };
 
+/// The least rhat; with it the cores are narrower than d.
+index_t require_narrower(index_t r, index_t d) {
+  if (2 * r >= d) {
+    throw ValueError("d: expected at least " + std::to_string(2 * r + 1) +
+                     ", 2 r + 1 with r = " + std::to_string(r) + "; got " + std::to_string(d));
+  }
+  return r;
+}
+
 struct Settings {
   explicit Settings(const Config& c)
       : d(c.integer("d", 3, 20000)),
         r(c.integer("r", 1, d)),
-        rhat(c.integer("rhat", r, (d - 1) / 2)),
+        rhat(c.integer("rhat", require_narrower(r, d), (d - 1) / 2)),
         depth(static_cast<int>(c.integer("depth", 2, 20))),
         eps(c.real("eps", 1e-12, 1e3)),
         eta(c.real("eta_sum", 0, 1e6)),
