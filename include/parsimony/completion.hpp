@@ -144,7 +144,8 @@ class DeepCompletion {
   ~DeepCompletion();
 
   /// One iteration; returns the root mean squared residual on Ω before its update.
-  /// @throws NumericalError with the iteration if it is not finite or far above the start.
+  /// @throws NumericalError with the iteration if it is not finite or far above that of no model;
+  /// ValueError if it is so before the first update, which is for eps to mend.
   double iterate();
   index_t iteration() const { return iteration_; }
   /// The residual vanishes: nothing to train.

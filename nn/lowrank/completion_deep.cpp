@@ -108,21 +108,25 @@ DeepCompletion<T>::DeepCompletion(const IndexSet& omega, const Tensor<double>& r
                                   const DeepCompletionOptions& options, const Rng& rng)
     : omega_(omega) {
   check_options(options, omega);
-  const Tensor<T> values = cast<T>(residual);
+  // In units of a power of two, which rounds nothing: float holds ratings of any size so.
+  const double largest = max_abs(residual);
+  const double unit = largest > 0 ? std::ldexp(1.0, std::ilogb(largest)) : 1.0;
+  const Tensor<T> values = cast<T>(parsimony::scale(residual, 1.0 / unit));
   const TopSingular<T> top = top_singular(omega, values, options.rank, rng.split("outer"));
   const OuterFactors<T> outer =
       outer_factors_from_singular_vectors(top.u, top.v, rng.split("frames"));
-  if (max_abs(values) > 0) spectrum_ = spectrum_of(omega, top);
+  if (largest > 0) spectrum_ = spectrum_of(omega, top);
+  target_ = spectrum_.sigma1 > 0 ? parsimony::scale(values, 1.0 / spectrum_.sigma1) : values;
+  spectrum_.sigma1 *= unit;
   sigma1_ = spectrum_.sigma1;
-  target_ = sigma1_ > 0 ? parsimony::scale(values, 1.0 / sigma1_) : values;
-  const SpectrumEstimate unit{1.0, spectrum_.density};
+  const SpectrumEstimate scaled{1.0, spectrum_.density};
   eps_ = options.eps > 0 ? options.eps : automatic_eps;
   step_ = options.step;
   if (step_ == 0) {
-    const double at_one = stability_number(1.0, unit, options.depth, options.gamma);
+    const double at_one = stability_number(1.0, scaled, options.depth, options.gamma);
     step_ = at_one > 0 ? automatic_stability / at_one : 1.0;
   }
-  stability_ = stability_number(step_, unit, options.depth, options.gamma);
+  stability_ = stability_number(step_, scaled, options.depth, options.gamma);
   net_ = std::make_unique<CompressedLinear<T>>(outer.left, outer.right, options.depth,
                                                std::vector<double>{eps_}, options.gamma > 0);
   training_ = std::make_unique<Training>(*net_, options, step_);
@@ -135,6 +139,13 @@ double DeepCompletion<T>::iterate() {
   const double rms = sigma1_ * std::sqrt(2.0 * static_cast<double>(loss.item()) /
                                          static_cast<double>(omega_.size()));
   if (!std::isfinite(rms) || rms > divergence_factor * first_rms_ + 1e-12) {
+    if (iteration_ == 0) {  // nothing was trained: the start is at fault
+      throw ValueError(
+          fmt::format("deep completion: eps {:.6g} is too large for a depth of {}: the root mean "
+                      "squared residual begins at {:.6g}, {:.6g} without a model; choose a smaller "
+                      "eps, or 0 for the automatic one",
+                      eps_, net_->depth(), rms, first_rms_));
+    }
     throw NumericalError(
         fmt::format("deep completion: training diverged: root mean squared residual {:.6g} at "
                     "iteration {}, {:.6g} without a model; a smaller step or γ may help",

@@ -398,7 +398,8 @@ std::string check_rating(std::string_view text, const RatingsFormat& format, dou
                        text.find(',') != std::string_view::npos ? " (decimals need a point)" : "");
   }
   if (!(std::abs(value) <= largest_rating)) {
-    return fmt::format("rating '{}' is not a finite number of usual size", printable(text));
+    return fmt::format("rating '{}' is not a finite number of at most {:g} in size",
+                       printable(text), largest_rating);
   }
   if (value < format.low || value > format.high) {
     return fmt::format("rating {} is outside {}..{}", value, format.low, format.high);

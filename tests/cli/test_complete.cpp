@@ -285,6 +285,15 @@ TEST_CASE("complete: a step that diverges is exit 3 with the iteration, and leav
   CHECK_FALSE(fs::exists(folder / "f.safetensors"));
 }
 
+TEST_CASE("complete: an eps that is too large is the user's, and said so") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  check_refused({"--ratings", ratings, "--eps", "1e3", "--quiet"},
+                "eps 1000 is too large for a depth of 3");
+  check_refused({"--ratings", ratings, "--depth", "60", "--eps", "1e6", "--quiet"},
+                "eps 1e+06 is too large for a depth of 60");
+}
+
 TEST_CASE("complete: what is read is never written over") {
   TempFolder folder;
   fs::create_directories(folder / "d");
