@@ -8,6 +8,7 @@
 #include <parsimony/strings.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -120,9 +121,11 @@ RatingMatrix rating_matrix(const Ratings& ratings);
 
 /// Writes `count` ratings at distinct random places of a (users, items) matrix of this rank as CSV
 /// with a header: value = <a_u, b_i> / √rank + noise, all normal, so that the standard deviation is
-/// near √(1 + noise²). Ids are "u1", "i1", .... The file appears whole or not at all.
+/// near √(1 + noise²). Ids are "u1", "i1", .... The file appears whole or not at all; `between` is
+/// called at every rating and may throw to stop.
 /// @throws ValueError on sizes < 1, rank > min(users, items), or count > users * items; IoError.
 void write_generated_ratings(const std::string& path, index_t users, index_t items, index_t rank,
-                             index_t count, double noise, Rng rng);
+                             index_t count, double noise, Rng rng,
+                             const std::function<void()>& between = nullptr);
 
 }  // namespace parsimony

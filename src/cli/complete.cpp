@@ -6,6 +6,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/input_files.hpp>
+#include <parsimony/run.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -130,8 +131,12 @@ int generate(const CompleteSettings& s) {
   }
   index_t n[4];
   for (std::size_t i = 0; i < 4; ++i) n[i] = number_of<index_t>("--generate", sizes[i]);
-  write_generated_ratings(s.ratings, n[0], n[1], n[2], n[3], s.noise,
-                          Rng(s.seed).split("generate"));
+  install_interrupt_handler();
+  write_generated_ratings(s.ratings, n[0], n[1], n[2], n[3], s.noise, Rng(s.seed).split("generate"),
+                          [] {
+                            if (interrupt_requested())
+                              throw Interrupted("complete: stopped; nothing was written");
+                          });
   if (!s.quiet) {
     fmt::print(stderr, "wrote {} of {} users and {} items, rank {}, noise {}, to {}\n",
                counted(n[3], "rating"), n[0], n[1], n[2], s.noise, s.ratings);

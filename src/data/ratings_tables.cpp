@@ -117,7 +117,8 @@ RatingMatrix rating_matrix(const Ratings& ratings) {
 }
 
 void write_generated_ratings(const std::string& path, index_t users, index_t items, index_t rank,
-                             index_t count, double noise, Rng rng) {
+                             index_t count, double noise, Rng rng,
+                             const std::function<void()>& between) {
   constexpr index_t most = (index_t{1} << 31) - 1;
   if (users < 1 || items < 1 || users > most || items > most) {
     throw ValueError(fmt::format("generate: expected 1 to 2^31 - 1 users and items; got {} and {}",
@@ -149,6 +150,7 @@ void write_generated_ratings(const std::string& path, index_t users, index_t ite
       const index_t i = place % items;
       double value = 0;
       for (index_t k = 0; k < rank; ++k) value += a.data()[u * rank + k] * b.data()[i * rank + k];
+      if (between) between();
       value = factor * value + (noise > 0 ? noise * draw_noise.normal() : 0.0);
       line.clear();
       fmt::format_to(std::back_inserter(line), "u{},i{},{:.6g}\n", u + 1, i + 1, value);

@@ -3,9 +3,12 @@
 #include <parsimony/files.hpp>
 #include <parsimony/safetensors.hpp>
 
+#include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "cli/process.hpp"
 #include "io/nlohmann.hpp"
@@ -292,6 +295,20 @@ TEST_CASE("complete: an eps that is too large is the user's, and said so") {
                 "eps 1000 is too large for a depth of 3");
   check_refused({"--ratings", ratings, "--depth", "60", "--eps", "1e6", "--quiet"},
                 "eps 1e+06 is too large for a depth of 60");
+}
+
+TEST_CASE("complete: an interrupted --generate leaves nothing") {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    TempFolder folder;
+    Process process("PARSIMONY_PROGRAM", {"complete", "--generate", "3000x3000x300x9000000",
+                                          "--ratings", folder / "made.csv"});
+    while (fs::is_empty(folder.path())) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    process.send(signal);
+    const Outcome o = process.finish();
+    CHECK(o.code == 130);
+    CHECK_THAT(o.err, contains("stopped; nothing was written"));
+    CHECK(fs::is_empty(folder.path()));
+  }
 }
 
 TEST_CASE("complete: what is read is never written over") {
