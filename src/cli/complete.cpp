@@ -114,6 +114,9 @@ void check_settings(const CompleteSettings& s) {
   if (!s.output.empty() && s.predict.empty()) {
     throw ValueError("--output: needs the pairs to predict, --predict FILE");
   }
+  if (s.output == "-" && s.json) {
+    throw ValueError("--output: the standard output is taken by --json; name a file");
+  }
   if (!s.predict.empty() && s.output.empty() && s.out.empty()) {
     throw ValueError(
         "--predict: name the file of predictions with --output FILE, or a folder with --out");
@@ -261,47 +264,64 @@ CompletionData load_or_advise(const CompleteSettings& s) {
   }
 }
 
-void print_table(const CompleteSettings& s, const CompletionData& data,
+/// The table of errors: with five decimals, or as many digits where the ratings are of a size that
+/// decimals do not suit.
+void print_errors(std::FILE* to, const std::vector<MethodResult>& methods) {
+  double largest = 0;
+  for (const MethodResult& m : methods) {
+    for (const double v : {m.error.rmse, m.error.mae, m.error.rmse_unclamped}) {
+      if (std::isfinite(v)) largest = std::max(largest, v);
+    }
+  }
+  const bool usual = largest == 0 || (largest >= 1e-2 && largest < 1e7);
+  const int width = usual ? 9 : 11;
+  const auto cell = [usual](double v) {
+    if (!std::isfinite(v)) return std::string("-");
+    return usual ? fmt::format("{:.5f}", v) : fmt::format("{:.5g}", v);
+  };
+  fmt::print(to, "\n{:<30} {:>{}} {:>{}} {:>14} {:>9}\n", "method", "RMSE", width, "MAE", width,
+             "RMSE unclamped", "seconds");
+  for (const MethodResult& m : methods) {
+    fmt::print(to, "{:<30} {:>{}} {:>{}} {:>14} {:>9.2f}\n", m.name, cell(m.error.rmse), width,
+               cell(m.error.mae), width, cell(m.error.rmse_unclamped), m.seconds);
+  }
+}
+
+void print_table(std::FILE* to, const CompleteSettings& s, const CompletionData& data,
                  const CompletionOutcome& o) {
   const Ratings& r = data.ratings;
-  fmt::print("{}, {} users x {} items, {:.3g} % filled\n", counted(r.size(), "rating"),
+  fmt::print(to, "{}, {} users x {} items, {:.3g} % filled\n", counted(r.size(), "rating"),
              r.users.size(), r.items.size(),
              100.0 * static_cast<double>(r.size()) /
                  (static_cast<double>(r.users.size()) * static_cast<double>(r.items.size())));
   fmt::print(
-      "train {}{}, test {} ({})\n", data.train.size(),
+      to, "train {}{}, test {} ({})\n", data.train.size(),
       o.validation_size > 0 ? fmt::format(" (of them {} to stop early)", o.validation_size) : "",
       data.test.size(), data.test_source);
   if (data.test_in_train > 0) {
-    fmt::print("{} among the ratings, taken out of training\n",
+    fmt::print(to, "{} among the ratings, taken out of training\n",
                counted(data.test_in_train, "test rating"));
   }
   if (data.test_cold > 0) {
     fmt::print(
+        to,
         "{} of a user or an item without training ratings: predicted by the mean and the other's "
         "bias\n",
         counted(data.test_cold, "test rating"));
   }
-  if (!o.rank_note.empty()) fmt::print("{}\n", o.rank_note);
-  fmt::print("\n{:<30} {:>9} {:>9} {:>14} {:>9}\n", "method", "RMSE", "MAE", "RMSE unclamped",
-             "seconds");
-  const auto cell = [](double v) {
-    return std::isfinite(v) ? fmt::format("{:.5f}", v) : std::string("-");
-  };
-  for (const MethodResult& m : o.methods) {
-    fmt::print("{:<30} {:>9} {:>9} {:>14} {:>9.2f}\n", m.name, cell(m.error.rmse),
-               cell(m.error.mae), cell(m.error.rmse_unclamped), m.seconds);
-  }
-  fmt::print("\nPredictions are clamped to {:g}..{:g}, {}.\n", data.low, data.high,
+  if (!o.rank_note.empty()) fmt::print(to, "{}\n", o.rank_note);
+  print_errors(to, o.methods);
+  fmt::print(to, "\nPredictions are clamped to {:g}..{:g}, {}.\n", data.low, data.high,
              data.range_given ? "as given with --range" : "the range of the training ratings");
-  if (data.test.size() == 0) fmt::print("There are no test ratings, hence no errors.\n");
+  if (data.test.size() == 0) fmt::print(to, "There are no test ratings, hence no errors.\n");
   if (o.rank == 0) return;
   const DeepCompletionFit& f = o.fit;
   if (f.spectrum.sigma1 == 0) {
-    fmt::print("The biases explain every rating: nothing is left to factor.\n");
+    fmt::print(to, "The biases explain every rating: nothing is left to factor.\n");
     return;
   }
   fmt::print(
+      to,
       "Deep completion of the residual of the biases: depth {}, factors {} wide, gamma {:g}, "
       "eps {:.3g}, step {:.4g} (stability number {:.3g}, limit 2{}{}); stopped at iteration {}, "
       "best {}{}; "
@@ -311,6 +331,18 @@ void print_table(const CompleteSettings& s, const CompletionData& data,
       f.halvings > 0 ? fmt::format(", halved {} times", f.halvings) : "", o.iterations,
       f.best_iteration, o.refitted ? ", then refitted on all training ratings" : "",
       f.seconds_per_iteration);
+}
+
+void print_predictions(std::FILE* to, const PredictionCounts& predictions) {
+  fmt::print(to, "{} in {}", counted(predictions.pairs, "prediction"),
+             predictions.path == "-" ? "stdout" : predictions.path);
+  if (predictions.unknown > 0) {
+    fmt::print(to,
+               "; {} of them for a user or an item without training ratings, by the mean and the "
+               "other's bias",
+               predictions.unknown);
+  }
+  fmt::print(to, "\n");
 }
 
 int complete(const CompleteSettings& s) {
@@ -333,17 +365,11 @@ int complete(const CompleteSettings& s) {
     std::fputs(json.c_str(), stdout);
     return 0;
   }
-  print_table(s, data, outcome);
-  if (!predictions.path.empty()) {
-    fmt::print("{} in {}", counted(predictions.pairs, "prediction"), predictions.path);
-    if (predictions.unknown > 0) {
-      fmt::print(
-          "; {} of them for a user or an item without training ratings, by the mean and the "
-          "other's bias",
-          predictions.unknown);
-    }
-    fmt::print("\n");
-  }
+  const bool predictions_there = s.output == "-";
+  if (predictions_there && s.quiet) return 0;
+  std::FILE* const to = predictions_there ? stderr : stdout;
+  print_table(to, s, data, outcome);
+  if (!predictions.path.empty()) print_predictions(to, predictions);
   return 0;
 }
 
@@ -381,7 +407,8 @@ Command complete_command() {
       {"--holdout", "F", "fraction held out as test (0.1; 0 = none)", &s->holdout},
       {"--validation", "F", "fraction of the rest held out to stop early (0.1)", &s->validation},
       {"--predict", "FILE", "pairs of user and item to predict", &s->predict},
-      {"--output", "FILE", "where the predictions go, as CSV", &s->output},
+      {"--output", "FILE", "where the predictions go, as CSV; -: stdout, and the table to stderr",
+       &s->output},
       {"--factors", "PATH", "folder, or .safetensors file, for factors and ids", &s->factors},
       {"--out", "DIR", "folder for summary, metrics, factors and predictions", &s->out},
       {"--delimiter", "TEXT",

@@ -6,6 +6,7 @@
 #include <parsimony/strings.hpp>
 
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
@@ -55,7 +56,7 @@ std::vector<NamedFile> files_to_write(const CompleteSettings& s) {
     const FactorFiles f = factor_files(path);
     for (const std::string& file : {f.factors, f.users, f.items}) files.push_back({option, file});
   };
-  if (!s.output.empty()) files.push_back({"--output", s.output});
+  if (!s.output.empty() && s.output != "-") files.push_back({"--output", s.output});
   if (!s.factors.empty()) add_factors("--factors", s.factors);
   if (s.out.empty()) return files;
   if (!s.predict.empty() && s.output.empty()) files.push_back({"--out", predictions_path(s)});
@@ -176,18 +177,26 @@ PredictionCounts write_predictions(const CompletionData& data, const CompletionM
   PredictionCounts counts;
   counts.path = path;
   counts.pairs = pairs.size();
-  CsvWriter csv(path, {"user", "item", "prediction"});
-  for (std::size_t i = 0; i < pairs.user.size(); ++i) {
-    const std::string user(pairs.users.name(pairs.user[i]));
-    const std::string item(pairs.items.name(pairs.item[i]));
-    const index_t u = data.ratings.users.find(user);
-    const index_t v = data.ratings.items.find(item);
-    const bool known = u >= 0 && v >= 0 && warm_user[static_cast<std::size_t>(u)] &&
-                       warm_item[static_cast<std::size_t>(v)];
-    if (!known) ++counts.unknown;
-    csv.row({user, item, fmt::format("{:.8g}", model.predict(u, v))});
+  const auto write_lines = [&](const auto& write) {
+    write(csv_line({"user", "item", "prediction"}));
+    for (std::size_t i = 0; i < pairs.user.size(); ++i) {
+      const std::string user(pairs.users.name(pairs.user[i]));
+      const std::string item(pairs.items.name(pairs.item[i]));
+      const index_t u = data.ratings.users.find(user);
+      const index_t v = data.ratings.items.find(item);
+      const bool known = u >= 0 && v >= 0 && warm_user[static_cast<std::size_t>(u)] &&
+                         warm_item[static_cast<std::size_t>(v)];
+      if (!known) ++counts.unknown;
+      write(csv_line({user, item, fmt::format("{:.8g}", model.predict(u, v))}));
+    }
+  };
+  if (path == "-") {
+    write_lines([](const std::string& line) { std::fputs(line.c_str(), stdout); });
+  } else {
+    write_file_atomically(path, [&](AtomicFile& file) {
+      write_lines([&file](const std::string& line) { file.write(line); });
+    });
   }
-  csv.finish();
   return counts;
 }
 

@@ -135,6 +135,31 @@ TEST_CASE("complete: ratings from the standard input, pairs below words of their
   check_refused({"--ratings", "-", "--generate", "5x5x1x9"}, "expected a file to write");
 }
 
+TEST_CASE("complete: --output - is the standard output, and the table goes to the other") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  write_raw(folder / "pairs.csv", "u1,i1\n\"a, b\",i2\n");
+  const std::vector<std::string> base = {"--ratings",          ratings,        "--predict",
+                                         folder / "pairs.csv", "--iterations", "20",
+                                         "--baselines",        "simple"};
+  const auto with = [&base](std::vector<std::string> more) {
+    more.insert(more.begin(), base.begin(), base.end());
+    return complete(more);
+  };
+  REQUIRE(with({"--output", folder / "p.csv"}).code == 0);
+  const Outcome o = with({"--output", "-"});
+  CHECK(o.code == 0);
+  CHECK(o.out == read_file(folder / "p.csv"));
+  CHECK_THAT(o.err, contains("user + item bias") && contains("2 predictions in stdout"));
+  CHECK_FALSE(fs::exists("-"));
+  const Outcome quiet = with({"--output", "-", "--quiet"});
+  CHECK(quiet.out == o.out);
+  CHECK(quiet.err.empty());
+  const Outcome both = with({"--output", "-", "--json"});
+  CHECK(both.code == 2);
+  CHECK_THAT(both.err, contains("--output: the standard output is taken by --json"));
+}
+
 TEST_CASE("complete: the same seed gives the same numbers, another seed others") {
   TempFolder folder;
   const std::string ratings = generated(folder);
@@ -295,6 +320,43 @@ TEST_CASE("complete: an eps that is too large is the user's, and said so") {
                 "eps 1000 is too large for a depth of 3");
   check_refused({"--ratings", ratings, "--depth", "60", "--eps", "1e6", "--quiet"},
                 "eps 1e+06 is too large for a depth of 60");
+}
+
+TEST_CASE("complete: ratings of any size give the same table") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  const auto table = read_csv(ratings);
+  const auto values = table.numbers("rating");
+  const std::string path = folder / "scaled.csv";
+  const auto write_scaled = [&](double factor) {
+    std::string text = "user,item,rating\n";
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      text += table.strings("user")[i] + "," + table.strings("item")[i] + "," +
+              parsimony::format_number(factor * values[i]) + "\n";
+    }
+    write_raw(path, text);
+  };
+  const std::vector<std::string> rest = {"--iterations", "30", "--baselines", "simple", "--single"};
+  const auto with = [&rest](const std::string& from) {
+    std::vector<std::string> arguments = {"--ratings", from};
+    arguments.insert(arguments.end(), rest.begin(), rest.end());
+    return arguments;
+  };
+  const double usual = rmse(summary(with(ratings)), "deep");
+  const auto line_of = [](const std::string& text, const std::string& method) {
+    const std::size_t begin = text.find("\n" + method) + 1;
+    return text.substr(begin, text.find('\n', begin) - begin);
+  };
+  CHECK(line_of(complete(with(ratings)).out, "global mean").size() == 75);
+  for (const int exponent : {-133, 30, 300}) {  // powers of two: the same bits
+    const double factor = std::ldexp(1.0, exponent);
+    INFO(factor);
+    write_scaled(factor);
+    CHECK(rmse(summary(with(path)), "deep") == Approx(factor * usual).margin(0));
+    const std::string line = line_of(complete(with(path)).out, "deep");
+    CHECK(line.size() == 79);
+    CHECK_THAT(line, contains(factor < 1 ? "e-4" : "e+"));
+  }
 }
 
 TEST_CASE("complete: an interrupted --generate leaves nothing") {
