@@ -46,8 +46,12 @@ bool is_folder(const fs::path& path) {
 }
 
 bool is_run_folder(const fs::path& folder) {
+  // What `parsimony complete` writes has metrics too, and is no run.
+  const bool completion = is_file(folder / "complete.json");
   return std::any_of(std::begin(marks_of_a_run), std::end(marks_of_a_run),
-                     [&](const char* name) { return is_file(folder / name); });
+                     [&](const std::string& name) {
+                       return is_file(folder / name) && !(completion && name == "metrics.csv");
+                     });
 }
 
 std::vector<fs::path> entries_of(const fs::path& folder) {

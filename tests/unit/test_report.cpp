@@ -264,6 +264,12 @@ TEST_CASE("a report of nothing is an error that says what was expected") {
   std::filesystem::create_directory(folder / "other");
   write_raw(folder / "other/notes.txt", "x");
   CHECK_THROWS_WITH(write_report(folder.path()), contains("holds no run"));
+  // What `parsimony complete --out` writes is none either.
+  std::filesystem::create_directory(folder / "completed");
+  write_raw(folder / "completed/metrics.csv", "step,train_rmse\n0,1\n");
+  write_raw(folder / "completed/complete.json", "{}");
+  CHECK_THROWS_WITH(write_report(folder.path()), contains("holds no run"));
+  CHECK_THROWS_WITH(write_report(folder / "completed"), contains("holds no run"));
   std::filesystem::create_directory(folder / "broken");
   write_raw(folder / "broken/config.json", std::string("\0\1\2", 3));
   CHECK_THROWS_AS(write_report(folder.path()), InputError);
