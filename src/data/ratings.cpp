@@ -231,12 +231,13 @@ Layout find_layout(const std::string& path, const LineReader& reader, const Rati
   detail::Dialect dialect = detail::find_dialect(lines, format.delimiter, roles);
   if (pairs && dialect.fields == 0) dialect = detail::find_dialect(lines, "", roles);
   if (dialect.fields == 0) {
-    throw InputError(fmt::format(
-        "{}: expected at least {} columns ({}); line 1 is '{}', and {} does not split it so; name "
-        "the delimiter",
-        path, roles, pairs ? "user, item" : "user, item, rating", printable(lines[0]),
-        pairs || format.delimiter.empty() ? "no tab, comma, semicolon, bar, '::' or blank"
-                                          : detail::delimiter_name(format.delimiter)));
+    throw InputError(
+        fmt::format("{}: expected at least {} columns ({}); line 1 is '{}', and {} it so; name the "
+                    "delimiter",
+                    path, roles, pairs ? "user, item" : "user, item, rating", printable(lines[0]),
+                    pairs || format.delimiter.empty()
+                        ? "no tab, comma, semicolon, bar, '::' or blank splits"
+                        : detail::delimiter_name(format.delimiter) + " does not split"));
   }
   Layout layout;
   layout.delimiter = dialect.delimiter;
