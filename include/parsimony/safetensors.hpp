@@ -41,6 +41,9 @@ class TensorMap {
   /// missing or an integer T cannot hold its values.
   template <class T>
   Tensor<T> get_as(const std::string& name) const;
+  /// The same of a weight. @throws InputError also if the tensor is of an integer type.
+  template <class T>
+  Tensor<T> weight(const std::string& name) const;
 
   bool contains(const std::string& name) const { return entries_.count(name) > 0; }
   std::size_t size() const { return entries_.size(); }
@@ -69,8 +72,12 @@ class TensorMap {
 };
 
 /// Writes tensors and their metadata, to which "format": "pt" is added unless it has one; whole or
-/// not at all. @throws IoError; ValueError if a name is not UTF-8.
+/// not at all. @throws IoError; ValueError if a name is not UTF-8, or naming tensor and value if a
+/// finite one is beyond the narrower type that was asked for.
 void save_safetensors(const std::string& path, const TensorMap& tensors);
+/// The same for the weights of a model or an adapter. @throws NumericalError naming the tensor if
+/// one has NaN or an infinity, before anything is written.
+void save_weights(const std::string& path, const TensorMap& weights);
 
 /// Reads a file, straight into the tensors where types agree. @throws InputError naming file and
 /// tensor on anything that the format does not allow: a header that is too long, not JSON, nested,
@@ -78,6 +85,9 @@ void save_safetensors(const std::string& path, const TensorMap& tensors);
 /// the file or do not fit type and shape; bytes after the last tensor; a BOOL that is neither 0
 /// nor 1.
 TensorMap load_safetensors(const std::string& path);
+
+/// @throws InputError naming file and tensor if one has NaN or an infinity.
+void check_finite(const std::string& path, const TensorMap& tensors);
 
 /// What a file holds, from its header alone.
 struct SafetensorsSummary {

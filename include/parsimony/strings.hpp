@@ -11,8 +11,8 @@ namespace parsimony {
 /// The candidate nearest to `name` by edit distance, or "" if none is near.
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);
 
-/// Text for a message: at most 40 bytes, control and broken bytes as \xNN.
-std::string printable(std::string_view text);
+/// Text for a message: at most `most` bytes, control and broken bytes as \xNN.
+std::string printable(std::string_view text, std::size_t most = 40);
 
 bool starts_with(std::string_view text, std::string_view start);
 bool ends_with(std::string_view text, std::string_view end);

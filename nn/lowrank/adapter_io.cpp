@@ -6,6 +6,7 @@
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
 #include <parsimony/safetensors.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -14,6 +15,7 @@
 
 #include "fingerprint.hpp"
 #include "io/nlohmann.hpp"
+#include "io/tensor_name.hpp"
 
 namespace parsimony {
 
@@ -115,9 +117,9 @@ void save_adapters(Module<T>& model, const std::string& folder, const std::strin
   });
   make_folders(folder);
   const fs::path at(folder);
-  save_safetensors((at / weights_file).string(), weights);
+  save_weights((at / weights_file).string(), weights);
   if (head.size() > 0) {
-    save_safetensors((at / head_file).string(), head);
+    save_weights((at / head_file).string(), head);
   } else {
     fs::remove(at / head_file);
   }
@@ -132,7 +134,7 @@ AdapterFolder read_adapter_config(const std::string& folder) {
   try {
     json = Json::parse(text);
   } catch (const Json::exception& e) {
-    throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
+    throw InputError(fmt::format("'{}': expected JSON; {}", path, printable(e.what(), 200)));
   }
   if (!json.is_object()) throw InputError(fmt::format("'{}': expected a JSON object", path));
   if (json.contains("peft_type")) {
@@ -144,7 +146,8 @@ AdapterFolder read_adapter_config(const std::string& folder) {
   std::string format;
   read_key(json, path, "format", format);
   if (format != format_name) {
-    throw InputError(fmt::format("'{}': format: expected {}; got {}", path, format_name, format));
+    throw InputError(
+        fmt::format("'{}': format: expected {}; got {}", path, format_name, printable(format)));
   }
   AdapterFolder out;
   read_key(json, path, "method", out.options.method);
@@ -225,6 +228,7 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
                     folder, weights_file));
   }
   TensorMap stored = load_safetensors(file);
+  check_finite(file, stored);
   attach_as_configured(model, folder, found);
   if (found.adapted) {
     const Adapters<T> layers = adapted_layers(model);
@@ -233,8 +237,9 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
   const fs::path head = fs::path(folder) / head_file;
   if (fs::exists(head)) {
     const TensorMap extras = load_safetensors(head.string());
+    check_finite(head.string(), extras);
     found.extras = extras.names();
-    for (const std::string& name : extras.names()) stored.set(name, extras.get_as<float>(name));
+    for (const std::string& name : extras.names()) stored.set(name, extras.weight<float>(name));
   }
   std::vector<std::string> problems;
   std::vector<std::string> known;
@@ -246,13 +251,13 @@ AdapterFolder load_adapters(Module<T>& model, const std::string& folder) {
       problems.push_back(fmt::format("{} is {}, the model's is {}", name, stored.shape(name).str(),
                                      var.shape().str()));
     } else {
-      var.assign(stored.get_as<T>(name));
+      var.assign(stored.weight<T>(name));
     }
   }
   std::sort(known.begin(), known.end());
   for (const std::string& name : stored.names()) {
     if (!std::binary_search(known.begin(), known.end(), name)) {
-      problems.push_back(name + " is not in the model");
+      problems.push_back(shown_name(name) + " is not in the model");
     }
   }
   if (!problems.empty()) {

@@ -42,7 +42,7 @@ Json parse(const std::string& path) {
     if (!json.is_object()) throw InputError(fmt::format("'{}': expected a JSON object", path));
     return json;
   } catch (const Json::exception& e) {
-    throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
+    throw InputError(fmt::format("'{}': expected JSON; {}", path, printable(e.what(), 200)));
   }
 }
 
@@ -137,7 +137,8 @@ PeftConfig read_config(const std::string& path) {
   std::string type;
   read.read("peft_type", type, "a name");
   if (type != "LORA") {
-    throw InputError(fmt::format("'{}': peft_type: expected LORA; got '{}'", path, type));
+    throw InputError(
+        fmt::format("'{}': peft_type: expected LORA; got '{}'", path, printable(type)));
   }
   for (const char* key : {"use_dora", "lora_bias", "layer_replication", "trainable_token_indices",
                           "target_parameters", "use_qalora", "alora_invocation_tokens"}) {
@@ -243,6 +244,7 @@ PeftFolder read_peft(const std::string& folder) {
                     folder));
   }
   out.tensors = load_safetensors(file);
+  check_finite(file, out.tensors);
   for (const char* head : {"base_model.model.classifier.weight", "base_model.model.score.weight"}) {
     if (out.tensors.contains(head) && out.tensors.shape(head).rank() == 2) {
       out.outputs = out.tensors.shape(head)[0];

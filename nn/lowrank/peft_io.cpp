@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "fingerprint.hpp"
+#include "io/tensor_name.hpp"
 #include "peft_io.hpp"
 
 namespace parsimony {
@@ -114,7 +115,7 @@ class Reading {
     model.set_requires_grad(false);
     for (const auto& [name, pair] : pairs_) {
       const AdapterTarget<T>& target = layers_.at(name);
-      const Tensor<T> a = folder_.tensors.get_as<T>(pair.a);
+      const Tensor<T> a = folder_.tensors.weight<T>(pair.a);
       AdapterOptions options{"lora"};
       options.set("init", "peft");
       options.set("rank", a.dim(0));
@@ -125,12 +126,12 @@ class Reading {
       site.rows_are_inputs = target.rows_are_inputs;
       auto adapter = adapter_method<T>("lora").make(site, options);
       for (auto& [parameter, var] : adapter->named_parameters()) {
-        var.assign(parameter == "A" ? a : folder_.tensors.get_as<T>(pair.b));
+        var.assign(parameter == "A" ? a : folder_.tensors.weight<T>(pair.b));
       }
       target.layer->adapt(std::move(adapter));
     }
     for (const auto& [name, stored] : whole_) {
-      parameters_.at(name).assign(folder_.tensors.get_as<T>(stored));
+      parameters_.at(name).assign(folder_.tensors.weight<T>(stored));
     }
   }
 
@@ -155,7 +156,7 @@ class Reading {
       const StoredName n = parse_name(stored);
       n.part == StoredName::whole ? sort_in_whole(stored, n) : sort_in_pair(stored, n);
     } catch (const ValueError& e) {
-      problems_.push_back(stored + " " + e.what());
+      problems_.push_back(shown_name(stored) + " " + e.what());
     }
   }
 
@@ -265,7 +266,8 @@ std::vector<PeftUpdate> peft_updates(const PeftFolder& folder) {
   std::map<std::string, Pair> pairs;
   for (const std::string& stored : folder.tensors.names()) {
     if (!starts_with(stored, root)) {
-      throw InputError(fmt::format("'{}': {} does not begin with {}", folder.folder, stored, root));
+      throw InputError(
+          fmt::format("'{}': {} does not begin with {}", folder.folder, shown_name(stored), root));
     }
     const StoredName n = parse_name(stored);
     if (n.part == StoredName::whole) continue;
@@ -276,11 +278,11 @@ std::vector<PeftUpdate> peft_updates(const PeftFolder& folder) {
   std::vector<PeftUpdate> out;
   for (const auto& [module, pair] : pairs) {
     const auto refuse = [&m = module, &folder](const std::string& what) {
-      throw InputError(fmt::format("'{}': {}: {}", folder.folder, m, what));
+      throw InputError(fmt::format("'{}': {}: {}", folder.folder, shown_name(m), what));
     };
     if (pair.a.empty() || pair.b.empty()) refuse("expected both lora_A and lora_B");
-    const Tensor<float> a = folder.tensors.get_as<float>(pair.a);
-    const Tensor<float> b = folder.tensors.get_as<float>(pair.b);
+    const Tensor<float> a = folder.tensors.weight<float>(pair.a);
+    const Tensor<float> b = folder.tensors.weight<float>(pair.b);
     if (a.rank() != 2 || b.rank() != 2 || a.dim(0) != b.dim(1)) {
       refuse(fmt::format("lora_A {} and lora_B {} do not fit", a.shape().str(), b.shape().str()));
     }

@@ -235,7 +235,7 @@ std::vector<PeftLayer> save_peft(Model<T>& model, const std::string& folder,
   out.metadata[peft::fingerprint_key] = fingerprint<T>(
       model, [&](const std::string& name) { return is_adapters(name) || saving.saves(name); });
   make_folders(folder);
-  save_safetensors((fs::path(folder) / "adapter_model.safetensors").string(), out);
+  save_weights((fs::path(folder) / "adapter_model.safetensors").string(), out);
   write_file_atomically(
       (fs::path(folder) / "adapter_config.json").string(),
       config_of(layers, saving.saved, peft::family(model.type()), o).dump(2) + "\n");

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "io/nlohmann.hpp"
+#include "io/tensor_name.hpp"
 
 namespace parsimony {
 
@@ -37,13 +38,17 @@ std::vector<std::string> shards(const fs::path& index) {
     }
   } catch (const nlohmann::json::exception& e) {
     throw InputError(fmt::format("'{}': expected a weight_map of tensors and files; {}",
-                                 index.string(), e.what()));
+                                 index.string(), printable(e.what(), 200)));
+  }
+  if (names.empty()) {
+    throw InputError(
+        fmt::format("'{}': weight_map: expected files of tensors; it is empty", index.string()));
   }
   std::vector<std::string> files;
   for (const std::string& name : names) {
     if (fs::path(name).has_parent_path()) {
-      throw InputError(
-          fmt::format("'{}': expected files of the same folder; got '{}'", index.string(), name));
+      throw InputError(fmt::format("'{}': expected files of the same folder; got '{}'",
+                                   index.string(), printable(name)));
     }
     files.push_back((index.parent_path() / name).string());
   }
@@ -75,8 +80,8 @@ std::string listed(const std::vector<std::string>& names, const std::vector<std:
   std::string out;
   for (std::size_t i = 0; i < std::min(most, names.size()); ++i) {
     const std::string near = nearest_name(names[i], others);
-    out += (i == 0 ? "" : ", ") + names[i];
-    if (!near.empty()) out += fmt::format(" ({} {})", nearest, near);
+    out += (i == 0 ? "" : ", ") + shown_name(names[i]);
+    if (!near.empty()) out += fmt::format(" ({} {})", nearest, shown_name(near));
   }
   if (most < names.size()) out += fmt::format(", and {} more", names.size() - most);
   return out;
@@ -101,8 +106,8 @@ Checkpoint::Checkpoint(const std::string& folder, const CheckpointRules& rules) 
       if (!prefixed && begun_by(ours, rules.heads).empty()) ours.insert(0, rules.prefix);
       const auto [at, is_new] = places_.emplace(ours, Place{file, name});
       if (!is_new) {
-        throw InputError(
-            fmt::format("'{}': {} and {} are the same tensor", source_, at->second.name, name));
+        throw InputError(fmt::format("'{}': {} and {} are the same tensor", source_,
+                                     shown_name(at->second.name), shown_name(name)));
       }
     }
   }
@@ -123,7 +128,7 @@ Shape Checkpoint::shape(const std::string& name, const Shape& expected) const {
 template <class T>
 Tensor<T> Checkpoint::get(const std::string& name, const Shape& expected) const {
   const Place& place = places_.at(name);
-  const Tensor<T> found = files_[place.file].get_as<T>(place.name);
+  const Tensor<T> found = files_[place.file].weight<T>(place.name);
   return transposed(name) ? transpose(found) : found.reshape(expected);
 }
 
@@ -147,8 +152,8 @@ void Checkpoint::check_tied() const {
   for (const auto& [name, other] : rules_.tied) {
     if (!contains(name) || !contains(other)) continue;
     const Place& place = places_.at(name);
-    const auto a = files_[place.file].get_as<float>(place.name);
-    const auto b = files_[places_.at(other).file].get_as<float>(places_.at(other).name);
+    const auto a = files_[place.file].weight<float>(place.name);
+    const auto b = files_[places_.at(other).file].weight<float>(places_.at(other).name);
     if (a.shape() != b.shape() || !std::equal(a.begin(), a.end(), b.begin())) {
       throw InputError(
           fmt::format("'{}': {} is not the word embedding; only tied decoders are "
@@ -233,7 +238,7 @@ void save_checkpoint(Module<T>& model, const std::string& folder, const Checkpoi
     out.set_narrow(name, cast<float>(value), format);
   }
   make_folders(folder);
-  save_safetensors((fs::path(folder) / "model.safetensors").string(), out);
+  save_weights((fs::path(folder) / "model.safetensors").string(), out);
 }
 
 #define PARSIMONY_INSTANTIATE(T)                                                         \

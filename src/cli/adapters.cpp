@@ -28,12 +28,20 @@ Answering open_pair(const std::string& model, const std::string& adapter, const 
 }
 
 /// A model folder, config.json last: without it a folder that a full disk cut short is no model.
+/// Numbers that the format cannot hold leave no folder that was not there.
 void save_model(Model<float>& model, const BaseModel& base, const TextTask* task,
                 const std::string& folder, FloatFormat format) {
-  make_folders(folder);
-  if (base.config().type != "vit") base.tokenizer().save(folder);
-  if (task != nullptr) save_task(*task, folder);
-  model.save(folder, format);
+  const bool there = fs::exists(folder);
+  try {
+    make_folders(folder);
+    if (base.config().type != "vit") base.tokenizer().save(folder);
+    if (task != nullptr) save_task(*task, folder);
+    model.save(folder, format);
+  } catch (const Error&) {
+    std::error_code error;
+    if (!there) fs::remove_all(folder, error);
+    throw;
+  }
 }
 
 // --- merge --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 
 #include "cli/language.hpp"
 #include "io/nlohmann.hpp"
+#include "io/tensor_name.hpp"
 
 namespace parsimony::cli {
 
@@ -85,7 +86,8 @@ void print_file(const Json& json) {
 void print_tensors(const SafetensorsSummary& file) {
   fmt::print("{:<72} {:>5} {:>14} {:>12}\n", "tensor", "type", "shape", "numbers");
   for (const auto& t : file.tensors) {
-    fmt::print("{:<72} {:>5} {:>14} {:>12}\n", t.name, t.dtype, joined(t.shape), t.shape.size());
+    fmt::print("{:<72} {:>5} {:>14} {:>12}\n", shown_name(t.name), t.dtype, joined(t.shape),
+               t.shape.size());
   }
 }
 
@@ -119,7 +121,7 @@ void print_updates(const Json& updates) {
     for (std::size_t i = 0; i < std::min<std::size_t>(5, u["singular_values"].size()); ++i) {
       values += fmt::format(" {:.3g}", u["singular_values"][i].get<double>());
     }
-    fmt::print("{:<52} {:>12} {:>11} {:>5} {:>6} {}\n", u["name"].get<std::string>(),
+    fmt::print("{:<52} {:>12} {:>11} {:>5} {:>6} {}\n", shown_name(u["name"].get<std::string>()),
                fmt::format("{}x{}", u["shape"][0].get<index_t>(), u["shape"][1].get<index_t>()),
                u["parameters"].get<index_t>(), u["numerical_rank"].get<index_t>(),
                u["paper_rank"].get<index_t>(), values);
@@ -223,7 +225,10 @@ std::vector<Update> differences(const std::string& weights, const std::string& b
     return name.compare(0, 5, "bert.") == 0 ? name.substr(5) : name;
   };
   const TensorMap now = load_safetensors(weights);
-  const TensorMap before = load_safetensors((fs::path(base) / "model.safetensors").string());
+  const std::string base_weights = (fs::path(base) / "model.safetensors").string();
+  const TensorMap before = load_safetensors(base_weights);
+  check_finite(weights, now);
+  check_finite(base_weights, before);
   std::map<std::string, std::string> names;
   for (const std::string& name : before.names()) names[plain(name)] = name;
   std::vector<Update> updates;
@@ -237,7 +242,7 @@ std::vector<Update> differences(const std::string& weights, const std::string& b
       continue;
     }
     if (before.shape(found->second) != now.shape(name)) {
-      throw InputError(fmt::format("'{}': {} is {}, in '{}' it is {}", weights, name,
+      throw InputError(fmt::format("'{}': {} is {}, in '{}' it is {}", weights, shown_name(name),
                                    now.shape(name).str(), base, before.shape(found->second).str()));
     }
     const Tensor<float> difference =

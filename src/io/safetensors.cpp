@@ -18,6 +18,7 @@
 
 #include "io/half.hpp"
 #include "io/safetensors_header.hpp"
+#include "io/tensor_name.hpp"
 
 namespace parsimony {
 
@@ -77,10 +78,11 @@ const TensorMap::Entry& TensorMap::entry(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found != entries_.end()) return found->second;
   const std::string near = nearest_name(name, names());
-  const std::string hint = near.empty() ? "" : fmt::format("; did you mean '{}'?", near);
+  const std::string hint =
+      near.empty() ? "" : fmt::format("; did you mean '{}'?", shown_name(near));
   throw InputError(fmt::format("safetensors: {} no tensor '{}'{}",
                                source_.empty() ? "there is" : fmt::format("'{}' has", source_),
-                               name, hint));
+                               shown_name(name), hint));
 }
 
 template <class T>
@@ -89,8 +91,8 @@ const Tensor<T>& TensorMap::get(const std::string& name) const {
   const auto* tensor = std::get_if<Tensor<T>>(&found.value);
   if (tensor == nullptr) {
     throw InputError(fmt::format("safetensors: {}tensor '{}' is {}; expected {}",
-                                 source_.empty() ? "" : fmt::format("'{}': ", source_), name,
-                                 found.dtype, dtype_of<T>()));
+                                 source_.empty() ? "" : fmt::format("'{}': ", source_),
+                                 shown_name(name), found.dtype, dtype_of<T>()));
   }
   return *tensor;
 }
@@ -123,14 +125,27 @@ Tensor<T> TensorMap::get_as(const std::string& name) const {
           return tensor;
         } else {
           if (!std::all_of(tensor.begin(), tensor.end(), representable<T, From>)) {
-            throw InputError(fmt::format(
-                "safetensors: {}tensor '{}' has values that {} cannot hold",
-                source_.empty() ? "" : fmt::format("'{}': ", source_), name, dtype_of<T>()));
+            throw InputError(
+                fmt::format("safetensors: {}tensor '{}' has values that {} cannot hold",
+                            source_.empty() ? "" : fmt::format("'{}': ", source_), shown_name(name),
+                            dtype_of<T>()));
           }
           return cast<T>(tensor);
         }
       },
       entry(name).value);
+}
+
+template <class T>
+Tensor<T> TensorMap::weight(const std::string& name) const {
+  const Entry& found = entry(name);
+  if (!std::holds_alternative<Tensor<float>>(found.value) &&
+      !std::holds_alternative<Tensor<double>>(found.value)) {
+    throw InputError(fmt::format(
+        "safetensors: {}tensor '{}' is {}; weights are F32, F16, BF16 or F64",
+        source_.empty() ? "" : fmt::format("'{}': ", source_), shown_name(name), found.dtype));
+  }
+  return get_as<T>(name);
 }
 
 std::vector<std::string> TensorMap::names() const {
@@ -151,6 +166,53 @@ const TensorMap::Value& TensorMap::value(const std::string& name) const {
 }
 
 // --- Writing ---------------------------------------------------------------------------------
+
+namespace {
+
+/// What is wrong if a tensor has NaN or an infinity, or "".
+std::string not_finite(const std::string& path, const TensorMap& tensors) {
+  for (const std::string& name : tensors.names()) {
+    const double found = std::visit(
+        [](const auto& tensor) -> double {
+          if constexpr (std::is_floating_point_v<
+                            typename std::decay_t<decltype(tensor)>::value_type>) {
+            const auto at = std::find_if_not(tensor.begin(), tensor.end(),
+                                             [](auto x) { return std::isfinite(x); });
+            return at == tensor.end() ? 0 : static_cast<double>(*at);
+          }
+          return 0;
+        },
+        tensors.value(name));
+    if (std::isfinite(found)) continue;
+    return fmt::format("'{}': tensor '{}': expected finite numbers; got {}", path, shown_name(name),
+                       found);
+  }
+  return "";
+}
+
+/// @throws ValueError if a finite value is beyond the type's largest.
+std::vector<std::uint16_t> narrowed(const std::string& path, const std::string& name,
+                                    const float* values, std::size_t count, FloatFormat format) {
+  const bool half = format == FloatFormat::f16;
+  const std::uint16_t infinity = half ? 0x7C00 : 0x7F80;
+  std::vector<std::uint16_t> out(count);
+  std::transform(values, values + count, out.begin(), half ? to_half : to_bfloat);
+  for (std::size_t i = 0; i < count; ++i) {
+    if ((out[i] & 0x7FFF) != infinity || std::isinf(values[i])) continue;
+    throw ValueError(fmt::format(
+        "'{}': tensor '{}': {} is beyond {}; choose {}", path, shown_name(name), values[i],
+        half ? "F16's largest number, 65504" : "BF16's largest number, 3.39e38",
+        half ? "bf16 or f32" : "f32"));
+  }
+  return out;
+}
+
+}  // namespace
+
+void check_finite(const std::string& path, const TensorMap& tensors) {
+  const std::string wrong = not_finite(path, tensors);
+  if (!wrong.empty()) throw InputError(wrong);
+}
 
 void save_safetensors(const std::string& path, const TensorMap& tensors) {
   struct Block {
@@ -227,13 +289,17 @@ void save_safetensors(const std::string& path, const TensorMap& tensors) {
       file.write(block->data, block->bytes);
       continue;
     }
-    const auto* values = static_cast<const float*>(block->data);
-    std::vector<std::uint16_t> narrow(block->bytes / 2);
-    std::transform(values, values + narrow.size(), narrow.begin(),
-                   block->format == FloatFormat::f16 ? to_half : to_bfloat);
+    const std::vector<std::uint16_t> narrow = narrowed(
+        path, block->name, static_cast<const float*>(block->data), block->bytes / 2, block->format);
     file.write(narrow.data(), block->bytes);
   }
   file.commit();
+}
+
+void save_weights(const std::string& path, const TensorMap& weights) {
+  const std::string wrong = not_finite(path, weights);
+  if (!wrong.empty()) throw NumericalError(wrong);
+  save_safetensors(path, weights);
 }
 
 // --- Reading ---------------------------------------------------------------------------------
@@ -382,7 +448,8 @@ SafetensorsSummary summarize_safetensors(const std::string& path) {
 #define PARSIMONY_INSTANTIATE(T)                                      \
   template void TensorMap::set(const std::string&, const Tensor<T>&); \
   template const Tensor<T>& TensorMap::get(const std::string&) const; \
-  template Tensor<T> TensorMap::get_as(const std::string&) const;
+  template Tensor<T> TensorMap::get_as(const std::string&) const;     \
+  template Tensor<T> TensorMap::weight(const std::string&) const;
 PARSIMONY_INSTANTIATE(double)
 PARSIMONY_INSTANTIATE(float)
 PARSIMONY_INSTANTIATE(std::int64_t)

@@ -69,8 +69,7 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
   return best;
 }
 
-std::string printable(std::string_view text) {
-  constexpr std::size_t most = 40;
+std::string printable(std::string_view text, std::size_t most) {
   std::string out;
   const std::string_view shown = text.substr(0, most);
   for (std::size_t i = 0; i < shown.size();) {

@@ -2,15 +2,15 @@
 // refused before anything is trained, and a small run that comes back from its folder.
 #include <parsimony/adapter.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/ops.hpp>
+#include <parsimony/safetensors.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 
-#include "cli/process.hpp"
+#include "cli/language_models.hpp"
 #include "io/nlohmann.hpp"
-#include "support/catch.hpp"
-#include "support/temp_folder.hpp"
 
 using namespace parsimony::testing;
 using nlohmann::json;
@@ -108,4 +108,35 @@ TEST_CASE("cli: a NOLA run is its coefficients and a seed, and answers as it did
   const json metrics = json::parse(again.out)["metrics"];
   CHECK(std::abs(metrics["pearson"].get<double>() - result["metrics"]["pearson"].get<double>()) <
         1e-9);
+}
+
+TEST_CASE("cli: merge, export and inspect refuse what is not finite, by name") {
+  const TempFolder folder;
+  const std::string base = language_fixture() / "model/model";
+  const std::string model = folder / "large";
+  std::filesystem::copy(base, model);
+  parsimony::TensorMap weights = parsimony::load_safetensors(base + "/model.safetensors");
+  const std::string word = "bert.embeddings.word_embeddings.weight";
+  weights.set(word, parsimony::scale(weights.get_as<float>(word), 1e7));
+  parsimony::save_safetensors(model + "/model.safetensors", weights);
+  const std::string run = folder / "run";
+  done({"finetune", "--model", model, "--train", language_fixture() / "train.tsv", "--method",
+        "lora", "--targets", "query", "--steps", "1", "--batch", "4", "--out", run, "--quiet"});
+  refused({"merge", "--adapter", run, "--out", folder / "half", "--format", "f16"},
+          "half/model.safetensors': tensor '" + word + "': ");
+  CHECK_FALSE(std::filesystem::exists(folder / "half"));
+  done({"merge", "--adapter", run, "--out", folder / "half", "--format", "bf16"});
+
+  const std::string stored = run + "/adapter/adapter_model.safetensors";
+  parsimony::TensorMap adapter = parsimony::load_safetensors(stored);
+  const std::string b = "bert.encoder.layer.1.attention.self.query.lora.B";
+  adapter.set(b, parsimony::Tensor<float>::full(adapter.shape(b), std::nanf("")));
+  parsimony::save_safetensors(stored, adapter);
+  const std::string message = "tensor '" + b + "': expected finite numbers; got nan";
+  for (const char* format : {"native", "peft"}) {
+    refused({"export", "--adapter", run, "--format", format, "--out", folder / "out"}, message);
+  }
+  refused({"merge", "--adapter", run, "--out", folder / "out"}, message);
+  refused({"inspect", run}, message);
+  CHECK_FALSE(std::filesystem::exists(folder / "out"));
 }

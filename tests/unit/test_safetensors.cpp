@@ -169,6 +169,47 @@ TEST_CASE("safetensors: half precisions and small integers widen", "[io]") {
   CHECK(map.dtype("i") == "I64");
 }
 
+TEST_CASE("safetensors: what the narrower type cannot hold is refused, not made infinite", "[io]") {
+  const TempFolder folder;
+  const std::string path = folder / "a.safetensors";
+  const auto save = [&](float value, const char* format) {
+    TensorMap map;
+    map.set_narrow("layer.weight", Tensor<float>({2}, {1, value}), float_format(format));
+    save_safetensors(path, map);
+    return load_safetensors(path).get<float>("layer.weight").at({1});
+  };
+  CHECK(save(-65519, "f16") == -65504);
+  CHECK(std::isinf(save(std::numeric_limits<float>::infinity(), "f16")));  // as it was given
+  CHECK_THROWS_AS(save(65520, "f16"), ValueError);
+  CHECK_THROWS_WITH(save(-1e5F, "f16"),
+                    contains(path) && contains("'layer.weight'") &&
+                        contains("-100000 is beyond F16's largest number, 65504; choose bf16"));
+  CHECK(save(1e5F, "bf16") == 99840);
+  CHECK_THROWS_WITH(save(3.4e38F, "bf16"), contains("BF16's largest"));
+  CHECK(folder.count() == 1);
+}
+
+TEST_CASE("safetensors: weights are finite floats", "[io]") {
+  const TempFolder folder;
+  const std::string path = folder / "a.safetensors";
+  TensorMap map;
+  map.set("ids", Tensor<std::int64_t>({2}, {3, 300}));
+  map.set("layer\x1b[31m", Tensor<float>({2}, {1, 2}));
+  CHECK_NOTHROW(check_finite(path, map));
+  CHECK(map.weight<double>("layer\x1b[31m").at({1}) == 2);
+  CHECK_THROWS_AS(map.weight<float>("ids"), InputError);
+  CHECK_THROWS_WITH(map.weight<float>("ids"), contains("'ids' is I64; weights are F32"));
+  save_weights(path, map);
+  const std::string bytes = read_file(path);
+  map.set("layer\x1b[31m", Tensor<float>({2}, {1, -std::numeric_limits<float>::infinity()}));
+  CHECK_THROWS_AS(check_finite(path, map), InputError);
+  CHECK_THROWS_WITH(check_finite(path, map),
+                    contains(path) && contains("tensor 'layer\\x1b[31m': expected finite numbers; "
+                                               "got -inf"));
+  CHECK_THROWS_AS(save_weights(path, map), NumericalError);
+  CHECK(read_file(path) == bytes);
+}
+
 TEST_CASE("safetensors: a large converted tensor is read in pieces", "[io]") {
   const TempFolder folder;
   const std::size_t n = (1 << 16) + 17;
