@@ -56,6 +56,10 @@ void BertConfig::check() const {
   if (!(layer_norm_eps >= 0) || !(initializer_range >= 0)) {
     throw ValueError("layer_norm_eps, initializer_range: expected numbers >= 0");
   }
+  if (pad_token_id < 0 || pad_token_id >= vocab_size) {
+    throw ValueError(fmt::format("pad_token_id: expected 0..{}, below vocab_size; got {}",
+                                 vocab_size - 1, pad_token_id));
+  }
   check_labels(num_labels, labels);
 }
 

@@ -2,10 +2,12 @@
 
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -18,12 +20,24 @@ namespace {
 
 constexpr const char* factored_key = "factored_ranks";
 
+/// A key that comes twice would silently be the last.
 nlohmann::ordered_json parse(const std::string& text, const std::string& path) {
+  using Json = nlohmann::ordered_json;
   check_json_depth(path, text);
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
   try {
-    return nlohmann::ordered_json::parse(text);
-  } catch (const nlohmann::ordered_json::exception& e) {
-    throw InputError(fmt::format("'{}': expected JSON; {}", path, e.what()));
+    return Json::parse(text, [&](int, Json::parse_event_t event, Json& value) {
+      if (event == Json::parse_event_t::object_start) keys.emplace_back();
+      if (event == Json::parse_event_t::object_end) keys.pop_back();
+      if (event == Json::parse_event_t::key &&
+          !keys.back().insert(value.get<std::string>()).second) {
+        throw InputError(fmt::format("'{}': the key '{}' comes twice", path,
+                                     printable(value.get<std::string>())));
+      }
+      return true;
+    });
+  } catch (const Json::exception& e) {
+    throw InputError(fmt::format("'{}': expected JSON; {}", path, printable(e.what(), 200)));
   }
 }
 
@@ -132,19 +146,22 @@ void ConfigReader::factored_ranks(FactoredRanks& ranks) const {
   }
   for (const auto& [layer, rank] : found.items()) {
     if (!rank.is_number_integer() || rank.get<std::int64_t>() < 1) {
-      fail(fmt::format("{}: '{}': expected a rank of at least 1; got {}", factored_key, layer,
-                       rank.dump()));
+      fail(fmt::format("{}: '{}': expected a rank of at least 1; got {}", factored_key,
+                       printable(layer), rank.dump()));
     }
     ranks[layer] = rank.get<index_t>();
   }
 }
 
 void ConfigReader::labels(index_t& count, std::vector<std::string>& names) const {
-  if (!has("id2label") || !json_->value["id2label"].is_object()) {
+  if (!has("id2label")) {
     integer("num_labels", count);
     return;
   }
   const auto& found = json_->value["id2label"];
+  if (!found.is_object()) {
+    fail(fmt::format("id2label: expected an object of names by number; got {}", found.dump()));
+  }
   count = static_cast<index_t>(found.size());
   for (std::size_t i = 0; i < found.size(); ++i) {
     const std::string key = std::to_string(i);
@@ -163,7 +180,8 @@ void ConfigReader::labels(index_t& count, std::vector<std::string>& names) const
     if (back == json_->value["label2id"].end()) continue;
     const bool number = back->is_number_unsigned() && *back < names.size();
     if (!number || names[back->get<std::size_t>()] != names[i]) {
-      fail(fmt::format("id2label has '{}' as {}, but label2id as {}", names[i], i, back->dump()));
+      fail(fmt::format("id2label has '{}' as {}, but label2id as {}", printable(names[i]), i,
+                       back->dump()));
     }
   }
 }

@@ -347,6 +347,9 @@ TEST_CASE("bert files: configs that are refused, each with its key", "[bert]") {
       {with("num_labels", 2), "num_labels is 2, but id2label has 3"},
       {with("id2label", json{{"0", "a"}, {"2", "b"}}), "'1' is missing"},
       {with("id2label", json{{"0", 1}}), "'0' is missing"},
+      {with("id2label", json{1, 2}), "id2label: expected an object of names by number; got [1,2]"},
+      {with("pad_token_id", 20), "pad_token_id: expected 0..19, below vocab_size; got 20"},
+      {with("pad_token_id", -1), "pad_token_id: expected 0..19"},
       {with("label2id", json{{"no", 1}}), "id2label has 'no' as 0, but label2id as 1"},
       {with("hidden_dropout_prob", 1.0), "[0, 1)"},
       {with("attention_probs_dropout_prob", -0.1), "[0, 1)"},
@@ -376,7 +379,9 @@ TEST_CASE("bert files: configs that are refused, each with its key", "[bert]") {
         {deep, "deeper than"},
         {"{\"a\":" + deep, "deeper than"},
         {"{\"hidden_size\":" + deep + std::string(deep.size(), ']') + "}", "deeper than"},
-        {"{\"a\":\"\xFF\"}", "expected JSON"},
+        {"{\"a\":\"\xFF\"}", "\"\\xff'"},
+        {"{\"hidden_size\": 48, \"hidden_size\": 6}", "the key 'hidden_size' comes twice"},
+        {"{\"a\": {\"b\": 1, \"c\": {\"b\": 2}, \"b\": 1}}", "the key 'b' comes twice"},
         {std::string("\0\0", 2), "expected JSON"}}) {
     write_raw(folder.config(), text);
     CAPTURE(says);
