@@ -191,10 +191,11 @@ void check(const PcLoraOptions& options);
 /// is of another family; ValueError on a length that the model does not have.
 std::unique_ptr<CompressionData> text_compression(const CompressionSource& source);
 
-/// A model of texts with a trained classification head, on a task. @throws InputError if it has
-/// none.
+/// A model of texts with a trained classification head, on a task, read as encode_task() does.
+/// @throws InputError if it has none.
 std::unique_ptr<CompressionData> task_compression(const CompressionSource& source,
-                                                  const TextSplits& splits, index_t max_length);
+                                                  const TextSplits& splits,
+                                                  std::optional<index_t> max_length);
 
 /// A ViT with a trained classification head, on images: a sequence is an image. @throws ValueError
 /// if the model is for texts or for other images; InputError if it has no head.

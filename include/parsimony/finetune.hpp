@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,13 +70,19 @@ constexpr const char* shipped_name = "tiny-en";
 /// The folder of the model that is shipped. @throws InputError if it is not installed.
 std::string shipped_model();
 
-/// A task as token ids, examples longer than `max_length` left out, as in the paper.
+/// Tokens that an example may have: `max_length`, all of the model's positions for 0; where it is
+/// not given 128, or the positions if they are fewer. @throws ValueError if there are fewer
+/// positions than `max_length`, InputError for a model of images.
+index_t length_limit(const BaseModel& base, std::optional<index_t> max_length);
+
+/// A task as token ids, examples longer than length_limit() left out, as in the paper.
 struct EncodedTask {
   TextTask task;
   EncodedExamples train, dev;
   std::int32_t pad_id = 0;
 };
-EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length);
+EncodedTask encode_task(const BaseModel& base, const TextSplits& splits,
+                        std::optional<index_t> max_length);
 /// A task on images. @throws ValueError if the model is for other images or for texts.
 EncodedTask image_task(const BaseModel& base, const ImageSplits& splits);
 

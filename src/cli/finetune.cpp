@@ -63,7 +63,10 @@ class FinetuneJob : public Experiment {
     c.declare("examples", examples_, "digest of all examples");
     c.declare("train_examples", task_.train.size(), "after the filter by length");
     c.declare("dev_examples", task_.dev.size(), "after the filter by length");
-    c.declare("max_length", s_.task.max_length, "tokens");
+    c.declare("max_length",
+              is_image_task(s_.task) ? s_.task.max_length.value_or(128)
+                                     : length_limit(base_, s_.task.max_length),
+              "tokens");
     c.declare("method", o.method, "method");
     c.declare("targets", o.targets, "layers with adapters");
     if (has_adapters(o)) {

@@ -79,7 +79,9 @@ std::vector<Option> task_options(TaskSettings& s, bool with_train) {
                      "names)",
                      &s.header});
   options.push_back(
-      {"--max-length", "N", "examples with more tokens are left out (128)", &s.max_length});
+      {"--max-length", "N",
+       "examples with more tokens are left out (128, or the model's positions if they are fewer)",
+       &s.max_length});
   options.push_back(data_option(&s.data));
   return options;
 }
@@ -287,20 +289,6 @@ void warn_of_fresh(const Answering& answering) {
   if (answering.fresh.empty()) return;
   std::fprintf(stderr, "fresh, because it is not in the model: %s; the answers are at random\n",
                parts_of(answering.fresh).c_str());
-}
-
-index_t length_limit(const BaseModel& base, index_t max_length) {
-  if (base.config().type == "vit") {
-    throw InputError(
-        fmt::format("'{}': expected a model of texts; got one of images", base.name()));
-  }
-  const index_t longest = base.config().max_position_embeddings;
-  if (max_length < 0 || max_length > longest) {
-    throw ValueError(
-        fmt::format("--max-length: expected at most {}, the model's position table; got {}",
-                    longest, max_length));
-  }
-  return max_length > 0 ? max_length : longest;
 }
 
 void check_model_output(const std::string& out, const std::vector<std::string>& read) {

@@ -17,7 +17,7 @@ namespace parsimony::cli {
 /// --task NAME, or --train/--dev/--columns of a user's own tables.
 struct TaskSettings {
   std::string task, train, dev, columns, goal = "detect", header = "detect", data;
-  index_t max_length = 128;
+  std::optional<index_t> max_length;
 };
 std::vector<Option> task_options(TaskSettings& s, bool with_train);
 /// @throws ValueError unless either a task or files are named.
@@ -77,10 +77,6 @@ struct Answering {
 std::string parts_of(const std::vector<std::string>& parameters);
 /// Says on stderr what is left at random.
 void warn_of_fresh(const Answering& answering);
-
-/// Tokens that an example may have: `max_length`, or all positions for 0.
-/// @throws ValueError if it is more than the model's position table has.
-index_t length_limit(const BaseModel& base, index_t max_length);
 
 /// For a command whose output is a model or an adapter. @throws as check_output_folder; ValueError
 /// if `out` is a run's folder.

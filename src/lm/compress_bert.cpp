@@ -119,7 +119,8 @@ class MaskedText : public CompressionData {
 
 class TextClassification : public TaskCompression {
  public:
-  TextClassification(const CompressionSource& source, const TextSplits& splits, index_t max_length)
+  TextClassification(const CompressionSource& source, const TextSplits& splits,
+                     std::optional<index_t> max_length)
       : TaskCompression(source) {
     require_texts(base());
     use(encode_task(base(), splits, max_length), source);
@@ -142,7 +143,8 @@ std::unique_ptr<CompressionData> masked_text(const CompressionSource& source) {
 }
 
 std::unique_ptr<CompressionData> task_compression(const CompressionSource& source,
-                                                  const TextSplits& splits, index_t max_length) {
+                                                  const TextSplits& splits,
+                                                  std::optional<index_t> max_length) {
   return std::make_unique<TextClassification>(source, splits, max_length);
 }
 

@@ -150,18 +150,23 @@ AdapterOptions adapter_options(const FinetuneOptions& o) {
   return options;
 }
 
-EncodedTask encode_task(const BaseModel& base, const TextSplits& splits, index_t max_length) {
+index_t length_limit(const BaseModel& base, std::optional<index_t> max_length) {
   if (base.config().type == "vit") {
     throw InputError(fmt::format("'{}': expected a model of texts for this task; got one of images",
                                  base.name()));
   }
   const index_t longest = base.config().max_position_embeddings;
-  if (max_length < 0 || max_length > longest) {
-    throw ValueError(
-        fmt::format("max-length: expected at most {}, the model's position table; got {}", longest,
-                    max_length));
+  const index_t limit = max_length.value_or(std::min<index_t>(128, longest));
+  if (limit < 0 || limit > longest) {
+    throw ValueError(fmt::format(
+        "--max-length: expected at most {}, the model's position table; got {}", longest, limit));
   }
-  const index_t limit = max_length > 0 ? max_length : longest;
+  return limit > 0 ? limit : longest;
+}
+
+EncodedTask encode_task(const BaseModel& base, const TextSplits& splits,
+                        std::optional<index_t> max_length) {
+  const index_t limit = length_limit(base, max_length);
   EncodedTask out;
   out.task = splits.task;
   out.pad_id = base.tokenizer().pad_id();

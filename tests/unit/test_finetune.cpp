@@ -263,6 +263,10 @@ TEST_CASE("finetune: a task's texts as tokens", "[finetune]") {
   for (index_t i = 0; i < shorter.train.size(); ++i) CHECK(shorter.train.length(i) <= limit);
   CHECK(encode_task(base(), splits, 0).train.dropped == 0);
   CHECK_THROWS_WITH(encode_task(base(), splits, 61), contains("at most 60"));
+  // Where no length is given: 128, as far as there are positions.
+  CHECK(encode_task(base(), splits, {}).train.dropped == 0);
+  CHECK(length_limit(base(), {}) == 60);
+  CHECK(length_limit(BaseModel("scratch:tiny"), {}) == 128);
   CHECK_THROWS_WITH(encode_task(base(), splits, 4), contains("have more than 4 tokens"));
 }
 
