@@ -61,6 +61,8 @@ struct SyntheticOptions {
 struct TextTaskOptions {
   std::string data_dir;  // --data; "" = $PARSIMONY_DATA, then ./data
   SyntheticOptions synthetic;
+  /// "train", "dev" or "test": the files that only others need may be missing, and those are empty.
+  std::string split;
 };
 
 /// "stsb", "sst2", "cola", "rte", "mrpc", "qnli", "sick", "sick-r", "synthetic".

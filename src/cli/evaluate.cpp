@@ -37,11 +37,11 @@ struct EvaluateSettings {
 struct Wanted {
   std::optional<TextSplits> texts;
   std::optional<ImageSplits> images;
-  explicit Wanted(const TaskSettings& s) {
+  Wanted(const TaskSettings& s, const std::string& split) {
     if (is_image_task(s)) {
       images = load_images(s);
     } else if (!s.task.empty() || s.dev.empty()) {
-      texts = load_splits(s);
+      texts = load_splits(s, split);
     }
   }
   const TextTask* task() const { return texts ? &texts->task : images ? &images->task : nullptr; }
@@ -89,8 +89,8 @@ std::vector<TextExample> examples_of(const EvaluateSettings& s, const Wanted& wa
   if (s.split == "dev") return splits.dev;
   if (s.split == "train") return splits.train;
   if (s.split == "test" && !splits.test.empty()) return splits.test;
-  throw ValueError(fmt::format("--split: expected dev, train{}; got '{}'",
-                               splits.test.empty() ? "" : " or test", s.split));
+  throw ValueError(fmt::format("--split: expected dev or train, task {} has no more; got '{}'",
+                               task.name, s.split));
 }
 
 /// The same as the model reads them.
@@ -157,7 +157,10 @@ Tensor<float> in_order(const Tensor<float>& outputs, const std::vector<index_t>&
 
 int evaluate(EvaluateSettings& s) {
   apply_threads(s.threads);
-  const Wanted wanted(s.task);
+  if (s.split != "dev" && s.split != "train" && s.split != "test") {
+    throw ValueError(fmt::format("--split: expected dev, train or test; got '{}'", s.split));
+  }
+  const Wanted wanted(s.task, s.split);
   const Answering answering(s.model, s.adapter, wanted.task());
   TextTask task = answering.task;
   const EncodedExamples encoded = encoded_examples(s, wanted, answering, task);

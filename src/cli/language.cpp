@@ -109,7 +109,7 @@ void check_named(const TaskSettings& s) {
   if (!s.task.empty()) check_no_tables(s);
 }
 
-TextSplits load_splits(const TaskSettings& s) {
+TextSplits load_splits(const TaskSettings& s, const std::string& only) {
   check_data_folder(s.data);
   check_named(s);
   if (!s.task.empty()) {
@@ -120,6 +120,7 @@ TextSplits load_splits(const TaskSettings& s) {
     }
     TextTaskOptions options;
     options.data_dir = s.data;
+    options.split = only;
     return load_text_task(s.task, options);
   }
   return make_user_task(s.train, s.dev, table_options(s));

@@ -22,8 +22,9 @@ struct TaskSettings {
 std::vector<Option> task_options(TaskSettings& s, bool with_train);
 /// @throws ValueError unless either a task or files are named.
 void check_named(const TaskSettings& s);
-/// @throws as check_named, and what loading throws.
-TextSplits load_splits(const TaskSettings& s);
+/// `only`: the split of a named task that is wanted, "" for all. @throws as check_named, and what
+/// loading throws.
+TextSplits load_splits(const TaskSettings& s, const std::string& only = "");
 /// How --columns, --goal and --header say that a user's tables are to be read. @throws ValueError.
 UserTaskOptions table_options(const TaskSettings& s);
 /// Whether the task is on images.

@@ -30,6 +30,11 @@ struct Source {
   // The files, and what becomes of their examples.
   std::vector<std::string> files;
   std::function<void(std::vector<Examples>&, TextSplits&)> split;
+  const char* last = "dev";  // the split that the second of two files is
+
+  bool needs(std::size_t file, const std::string& wanted) const {
+    return wanted.empty() || files.size() == 1 || (file == 1) == (wanted == last);
+  }
 };
 
 TextTask classes(const char* name, bool pair, std::vector<std::string> labels, const char* metric,
@@ -146,7 +151,8 @@ const std::vector<Source>& sources() {
        {"#1 String", "#2 String", "Quality"},
        false,
        {"mrpc/msr_paraphrase_train.txt", "mrpc/msr_paraphrase_test.txt"},
-       last_408},
+       last_408,
+       "test"},
       {classes("qnli", true, entailment, "accuracy"),
        entailment,
        Header::yes,
@@ -209,15 +215,15 @@ TextSplits load_text_task(const std::string& name, const TextTaskOptions& option
   format.header = source->header;
   format.columns = source->columns;
   format.extra_columns = source->extra_columns;
-  std::vector<Examples> files;
-  for (const std::string& file : source->files) {
+  std::vector<Examples> files(source->files.size());
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (!source->needs(i, options.split)) continue;
     const std::string path = data_file(
-        options.data_dir, file,
+        options.data_dir, source->files[i],
         fmt::format("task '{}' reads it; name the folder with --data DIR or PARSIMONY_DATA; "
                     "scripts/get_data.sh --help says where data sets come from",
                     name));
-    files.push_back(
-        detail::examples_of(source->task, source->codes, read_text_table(path, format)));
+    files[i] = detail::examples_of(source->task, source->codes, read_text_table(path, format));
   }
   TextSplits splits;
   splits.task = source->task;

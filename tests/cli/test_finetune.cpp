@@ -193,6 +193,42 @@ TEST_CASE("evaluate: splits, JSON, and a model without a head") {
           "bad.tsv, line 1: unknown label 'smae', did you mean 'same'?");
 }
 
+TEST_CASE("evaluate: a model of few positions, and a split whose file alone is there") {
+  const TempFolder folder;
+  const std::string base = language_fixture() / "model/model";
+  const std::string model = folder / "short";
+  fs::copy(base, model);
+  TensorMap weights = load_safetensors(base + "/model.safetensors");
+  const std::string positions = "bert.embeddings.position_embeddings.weight";
+  weights.set(positions, weights.get_as<float>(positions).rows(0, 40).clone());
+  save_safetensors(model + "/model.safetensors", weights);
+  json config = json_of(base + "/config.json");
+  config["max_position_embeddings"] = 40;
+  write_raw(model + "/config.json", config.dump());
+  const TempFolder& f = language_fixture();
+  done({"finetune", "--model", model, "--train", f / "train.tsv", "--steps", "1", "--batch", "4",
+        "--out", folder / "run", "--quiet"});
+  CHECK(json_of(folder / "run/config.json")["max_length"] == 40);
+  const std::vector<std::string> evaluate = {"evaluate", "--adapter", folder / "run", "--dev",
+                                             f / "dev.tsv"};
+  CHECK_THAT(done(evaluate).out, contains("12 examples"));
+  auto longer = evaluate;
+  longer.insert(longer.end(), {"--max-length", "41"});
+  refused(longer, "--max-length: expected at most 40, the model's position table; got 41");
+
+  fs::create_directories(folder / "data/sst2");
+  write_raw(folder / "data/sst2/dev.tsv", "sentence\tlabel\nthe dog \t1\na girl \t0\n");
+  const auto split = [&](const std::string& name) {
+    return std::vector<std::string>{"evaluate", "--model", model,    "--task",       "sst2",
+                                    "--split",  name,      "--data", folder / "data"};
+  };
+  CHECK_THAT(done(split("dev")).out, contains("2 examples"));
+  write_raw(folder / "data/sst2/train.tsv", "sentence\tlabel\nthe dog \t2\n");
+  CHECK_THAT(done(split("dev")).out, contains("2 examples"));
+  refused(split("train"), "train.tsv, line 2: unknown label '2'");
+  refused(split("dve"), "--split: expected dev, train or test; got 'dve'");
+}
+
 TEST_CASE("finetune: what it refuses, before anything is written") {
   const TempFolder folder;
   const std::string out = folder / "run";

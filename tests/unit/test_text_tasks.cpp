@@ -189,6 +189,31 @@ TEST_CASE("tasks: files that are not as described name their line", "[tasks]") {
   CHECK(load_text_task("sst2", options).train[0].first == "a b");
 }
 
+TEST_CASE("tasks: only the files of the split that is asked for are read", "[tasks]") {
+  const TempFolder folder;  // with a broken file each, which another folder may have whole
+  make_folders(folder / "sst2");
+  make_folders(folder / "mrpc");
+  write_raw(folder / "sst2/dev.tsv", "sentence\tlabel\na b \t1\n");
+  write_raw(folder / "sst2/train.tsv", "sentence\tlabel\na b \t2\n");
+  const std::string header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n";
+  write_raw(folder / "mrpc/msr_paraphrase_train.txt", header + "1\t1\t2\ta\tb\n");
+  write_raw(folder / "mrpc/msr_paraphrase_test.txt", header + "2\t1\t2\ta\tb\n");
+  const auto load = [&](const std::string& name, const std::string& split) {
+    TextTaskOptions options;
+    options.data_dir = folder.path();
+    options.split = split;
+    return load_text_task(name, options);
+  };
+  const TextSplits dev = load("sst2", "dev");
+  CHECK(dev.dev[0].first == "a b");
+  CHECK(dev.train.empty());
+  CHECK_THROWS_WITH(load("sst2", "train"), contains("train.tsv, line 2: unknown label '2'"));
+  CHECK_THROWS_WITH(load("sst2", ""), contains("train.tsv, line 2: unknown label '2'"));
+  CHECK(load("mrpc", "dev").dev.size() == 1);
+  CHECK(load("mrpc", "train").test.empty());
+  CHECK_THROWS_WITH(load("mrpc", "test"), contains("msr_paraphrase_test.txt, line 2: unknown"));
+}
+
 TEST_CASE("user task: classes and regression are told apart", "[tasks]") {
   const TextSplits words = UserTable("good film\tpos\nbad film\tneg\nso so\tneg\n").task();
   CHECK(words.task.name == "mine");
