@@ -160,7 +160,8 @@ TextTask read_task(const std::string& folder, std::string* base) {
     if (base != nullptr && json.contains("base")) *base = json["base"].get<std::string>();
     return task;
   } catch (const Json::exception& e) {
-    throw InputError(fmt::format("'{}': expected what finetune writes; {}", path, e.what()));
+    throw InputError(
+        fmt::format("'{}': expected what finetune writes; {}", path, printable(e.what(), 200)));
   }
 }
 

@@ -129,7 +129,7 @@ std::vector<std::string_view> bpe_words(std::string_view text) {
     end = at;
     const std::int32_t c = text::decode(text, end);
     if (c < 0) {
-      throw ValueError(fmt::format("tokenizer: byte {}: expected UTF-8; got 0x{:02X}", at,
+      throw ValueError(fmt::format("tokenizer: byte {}: expected UTF-8; got 0x{:02X}", at + 1,
                                    static_cast<unsigned char>(text[at])));
     }
     return text::is_letter(c)        ? Kind::letter

@@ -34,7 +34,7 @@ json read_object(const std::string& path) {
     if (!object.is_object()) refuse(path, "expected a JSON object");
     return object;
   } catch (const json::exception& e) {
-    refuse(path, fmt::format("expected JSON; {}", e.what()));
+    refuse(path, fmt::format("expected JSON; {}", printable(e.what(), 200)));
   }
 }
 

@@ -73,7 +73,7 @@ class Llama2cTokenizer : public Tokenizer {
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t begin = at;
       if (text::decode(text, at) < 0) {
-        throw ValueError(fmt::format("tokenizer: byte {}: expected UTF-8; got 0x{:02X}", begin,
+        throw ValueError(fmt::format("tokenizer: byte {}: expected UTF-8; got 0x{:02X}", begin + 1,
                                      static_cast<unsigned char>(text[begin])));
       }
       const std::string_view character = text.substr(begin, at - begin);

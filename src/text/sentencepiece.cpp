@@ -32,7 +32,7 @@ class SentencePieceTokenizer : public Tokenizer {
   void append_ids(std::string_view text, std::vector<std::int32_t>& out) const override {
     const std::size_t bad = find_invalid_utf8(text);
     if (bad != std::string_view::npos) {
-      throw ValueError(fmt::format("tokenizer: byte {}: expected UTF-8; got 0x{:02X}", bad,
+      throw ValueError(fmt::format("tokenizer: byte {}: expected UTF-8; got 0x{:02X}", bad + 1,
                                    static_cast<unsigned char>(text[bad])));
     }
     std::vector<int> found;

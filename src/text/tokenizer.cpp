@@ -26,11 +26,12 @@ void check_vocabulary(const std::vector<std::string>& tokens, std::string_view u
     const auto entry = static_cast<index_t>(i);
     if (tokens[i].empty()) fail(entry, "expected a token; got an empty one");
     if (const auto bad = find_invalid_utf8(tokens[i]); bad != std::string_view::npos) {
-      fail(entry, fmt::format("expected UTF-8; byte {} is 0x{:02X}", bad,
+      fail(entry, fmt::format("byte {}: expected UTF-8; got 0x{:02X}", bad + 1,
                               static_cast<unsigned char>(tokens[i][bad])));
     }
     const auto [at, is_new] = seen.emplace(tokens[i], i);
-    if (!is_new) fail(entry, fmt::format("'{}' repeats {} {}", tokens[i], unit, at->second + 1));
+    if (!is_new)
+      fail(entry, fmt::format("'{}' repeats {} {}", printable(tokens[i]), unit, at->second + 1));
   }
   std::vector<std::string_view> missing;
   for (const std::string_view name : special_names) {

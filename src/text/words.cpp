@@ -28,8 +28,8 @@ void WordSplitter::split_unicode(std::string_view stretch, std::size_t origin,
   for (std::size_t at = 0; at < stretch.size();) {
     const std::int32_t c = decode(stretch, at);
     if (c < 0) {
-      throw ValueError(fmt::format("tokenize: byte {} is not UTF-8; got 0x{:02X}", origin + at,
-                                   static_cast<unsigned char>(stretch[at])));
+      throw ValueError(fmt::format("tokenize: byte {}: expected UTF-8; got 0x{:02X}",
+                                   origin + at + 1, static_cast<unsigned char>(stretch[at])));
     }
     switch (char_class(c)) {
       case CharClass::dropped:

@@ -32,7 +32,8 @@ class WordSplitter {
   explicit WordSplitter(const WordPieceOptions& options);
 
   /// Calls on_word(std::string_view word, std::size_t characters) for each word, none empty.
-  /// @throws ValueError "tokenize: byte N is not UTF-8", N counted from `origin`.
+  /// @throws ValueError "tokenize: byte N: expected UTF-8", N counted from 1, `origin` bytes
+  /// before.
   template <class OnWord>
   void split(std::string_view text, std::size_t origin, WordScratch& scratch,
              OnWord&& on_word) const {

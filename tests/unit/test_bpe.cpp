@@ -31,7 +31,7 @@ TEST_CASE("bpe: ids are the reference's, and decode to the text") {
     CHECK(ids == c["ids"].get<std::vector<std::int32_t>>());
     CHECK(tokenizer.decode(ids, false) == text);
   }
-  CHECK_THROWS_WITH(tokenizer.ids("a\xff"), contains("byte 1: expected UTF-8; got 0xFF"));
+  CHECK_THROWS_WITH(tokenizer.ids("a\xff"), contains("byte 2: expected UTF-8; got 0xFF"));
   // Half a character.
   const auto half = tokenizer.ids("\u00e9\U0001f600");
   CHECK(tokenizer.decode({half.begin(), half.end() - 1}).find("\uFFFD") != std::string::npos);

@@ -210,7 +210,8 @@ TEST_CASE("tokenizer: text that is not UTF-8") {
   for (const auto& [text, byte] : bad) {
     INFO(byte);
     CHECK(find_invalid_utf8(text) == byte);
-    CHECK_THROWS_WITH(t.ids(text), contains("byte " + std::to_string(byte) + " is not UTF-8"));
+    CHECK_THROWS_WITH(t.ids(text),
+                      contains("byte " + std::to_string(byte + 1) + ": expected UTF-8"));
   }
   CHECK(find_invalid_utf8("a\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x98\x80") == std::string_view::npos);
   CHECK(t.ids("a") == Ids{8});  // still works after a failure
@@ -241,7 +242,7 @@ TEST_CASE("tokenizer: a vocabulary that cannot be used") {
   CHECK_THAT(refusal(lines(with({"a", "b", "a"}))), contains("line 8: 'a' repeats line 6"));
   CHECK_THAT(refusal("[PAD]\n[UNK]\n[CLS]\na\n"), contains("lacks [SEP], [MASK];"));
   CHECK_THAT(refusal(lines(with({"a", "", "b"}))), contains("line 7: expected a token"));
-  CHECK_THAT(refusal(lines(with({"a\xFF"}))), contains("line 6: expected UTF-8; byte 1 is 0xFF"));
+  CHECK_THAT(refusal(lines(with({"a\xFF"}))), contains("line 6: byte 2: expected UTF-8; got 0xFF"));
   CHECK_THAT(refusal("PK\x03\x04zip", "pytorch_model.bin"), contains("zip archive"));
   CHECK_THAT(refusal("\x80\x02}q", "x.pkl"), contains("pickle"));
   CHECK_THAT(refusal("{\"a\": 1}", "tokenizer.json"), contains("got JSON; hint"));
