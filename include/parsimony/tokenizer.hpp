@@ -79,18 +79,22 @@ struct WordPieceOptions {
   bool tokenize_cjk = true;           ///< tokenize_chinese_chars: every ideograph is a word
   index_t max_word_characters = 100;  ///< longer words become [UNK]
   index_t model_max_length = 512;     ///< model_max_length: only kept and saved; 0 = none
+  /// additional_special_tokens: of the vocabulary, taken out of a text as [MASK] is
+  std::vector<std::string> added_tokens = {};
 };
 
 /// BERT's tokenizer. Copies share the vocabulary.
 class WordPieceTokenizer : public Tokenizer {
  public:
   /// Token i of `vocabulary` gets id i. @throws ValueError if it is empty, repeats a token, has an
-  /// empty one or one that is not UTF-8, or lacks [PAD], [UNK], [CLS], [SEP] or [MASK].
+  /// empty one or one that is not UTF-8, or lacks [PAD], [UNK], [CLS], [SEP], [MASK] or an added
+  /// token.
   explicit WordPieceTokenizer(std::vector<std::string> vocabulary,
                               const WordPieceOptions& options = {});
 
   /// Reads a model folder (vocab.txt and, if there, tokenizer_config.json, whose settings replace
-  /// `defaults`) or a vocabulary file with one token a line.
+  /// `defaults`, special_tokens_map.json and added_tokens.json) or a vocabulary file with one token
+  /// a line.
   /// @throws InputError naming file and line.
   static WordPieceTokenizer load(const std::string& path, const WordPieceOptions& defaults = {});
 
@@ -98,8 +102,8 @@ class WordPieceTokenizer : public Tokenizer {
   /// `transformers` reads them. @throws IoError.
   void save(const std::string& folder) const override;
 
-  /// The pieces of a text; no [CLS], no [SEP]. Special tokens written in the text, such as [MASK],
-  /// are themselves, wherever they stand and in this spelling only.
+  /// The pieces of a text; no [CLS], no [SEP]. Special and added tokens written in the text, such
+  /// as [MASK], are themselves, wherever they stand and in this spelling only.
   /// @throws ValueError naming the byte if the text is not UTF-8, as all functions that take text.
   std::vector<std::string> tokenize(std::string_view text) const;
   /// The same as ids, appended to `out`: no allocation where `out` has room.

@@ -93,6 +93,14 @@ WordPieceTokenizer::Impl::Impl(std::vector<std::string> vocabulary,
                                const WordPieceOptions& settings)
     : tokens(std::move(vocabulary)), options(settings), trie(tokens), splitter(settings) {
   for (std::size_t i = 0; i < special.size(); ++i) special[i] = trie.exact(text::special_names[i]);
+  taken_out.assign(special.begin(), special.end());
+  for (const std::string& token : options.added_tokens) {
+    taken_out.push_back(trie.exact(token));
+    if (taken_out.back() >= 0) continue;
+    throw ValueError(
+        fmt::format("tokenizer: added_tokens: the vocabulary has no '{}'", printable(token)));
+  }
+  specials = text::Specials(options.added_tokens);
 }
 
 WordPieceTokenizer::WordPieceTokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -130,12 +138,12 @@ void WordPieceTokenizer::append_ids(std::string_view text, std::vector<std::int3
       at += piece.length;
     }
   };
-  text::split_at_specials(
+  t.specials.split(
       text,
       [&](std::string_view part, std::size_t origin) {
         t.splitter.split(part, origin, scratch, on_word);
       },
-      [&](std::size_t special) { out.push_back(t.special[special]); });
+      [&](std::size_t special) { out.push_back(t.taken_out[special]); });
 }
 
 std::vector<std::string> WordPieceTokenizer::tokenize(std::string_view text) const {

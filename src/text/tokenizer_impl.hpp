@@ -32,7 +32,9 @@ struct WordPieceTokenizer::Impl {
   WordPieceOptions options;
   text::WordTrie trie;
   text::WordSplitter splitter;
+  text::Specials specials;
   std::array<std::int32_t, 5> special{};
+  std::vector<std::int32_t> taken_out;  // ids of what `specials` finds
 };
 
 }  // namespace parsimony

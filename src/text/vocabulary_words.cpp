@@ -29,7 +29,9 @@ struct CloseFile {
 
 struct WordCounter::Impl {
   explicit Impl(const WordPieceOptions& options)
-      : splitter(options), limit(static_cast<std::size_t>(options.max_word_characters)) {}
+      : specials(options.added_tokens),
+        splitter(options),
+        limit(static_cast<std::size_t>(options.max_word_characters)) {}
 
   void add(std::string_view word) {
     const auto found = counts.find(word);
@@ -41,6 +43,7 @@ struct WordCounter::Impl {
     counts.emplace(stored.back(), 1);
   }
 
+  text::Specials specials;
   text::WordSplitter splitter;
   std::size_t limit;
   text::WordScratch scratch;
@@ -62,7 +65,7 @@ void WordCounter::add(std::string_view text) {
   const auto on_word = [this](std::string_view word, std::size_t characters) {
     if (characters <= impl_->limit) impl_->add(word);
   };
-  text::split_at_specials(
+  impl_->specials.split(
       text,
       [&](std::string_view part, std::size_t origin) {
         impl_->splitter.split(part, origin, impl_->scratch, on_word);

@@ -302,3 +302,68 @@ TEST_CASE("tokenizer: folders") {
     CHECK(written["mask_token"] == "[MASK]");
   }
 }
+
+TEST_CASE("tokenizer: tokens that a folder adds are taken out of text") {
+  const TempFolder folder;
+  const auto file = [&](const std::string& name, const std::string& text) {
+    write_raw(folder / name, text);
+  };
+  const auto ids = [&](const std::string& text) {
+    return WordPieceTokenizer::load(folder.path()).ids(text);
+  };
+  const auto refused = [&](const std::string& name, const std::string& text,
+                           const std::string& message) {
+    file(name, text);
+    CHECK_THROWS_AS(ids("a"), InputError);
+    CHECK_THROWS_WITH(ids("a"), contains(folder / name) && contains(message));
+    file(name, "{}");
+  };
+  // Ids from 5.
+  file("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nab\ncd\n<e1>\n<\n##1\n>\n<e1>x\ne\n1\n");
+  const Ids split = {5, 8, 12, 9, 10, 6};
+  const Ids whole = {5, 7, 6};
+  CHECK(ids("ab <e1> cd") == split);
+  const std::string in_config[] = {
+      R"({"additional_special_tokens": ["<e1>"]})",
+      R"({"additional_special_tokens": [{"content": "<e1>", "lstrip": true}], "never_split": []})",
+      R"({"extra_special_tokens": {"entity": "<e1>"}, "tokenizer_class": "BertTokenizerFast"})",
+      R"({"added_tokens_decoder": {"4": {"content": "[MASK]", "single_word": false},
+          "7": {"content": "<e1>", "special": true}}})"};
+  for (const std::string& text : in_config) {
+    file("tokenizer_config.json", text);
+    CHECK(ids("ab <e1> cd") == whole);
+    CHECK(ids("ab<e1>cd") == whole);
+    CHECK(ids("ab <E1> cd") == split);  // in this spelling
+    CHECK(ids("[MASK]<e1>[mask") == Ids{4, 7, 1, 1});
+  }
+  WordPieceTokenizer::load(folder.path()).save(folder / "again");
+  CHECK(WordPieceTokenizer::load(folder / "again").ids("ab<e1>cd") == whole);
+  // BERT's own five alone are what every folder lists.
+  file("tokenizer_config.json",
+       R"({"added_tokens_decoder": {"0": {"content": "[PAD]"}, "1": {"content": "[UNK]"}}})");
+  CHECK(ids("ab <e1> cd") == split);
+  file("added_tokens.json", R"({"<e1>": 7, "<e1>x": 11})");
+  CHECK(ids("ab <e1>x <e1> cd") == Ids{5, 11, 7, 6});  // the longer one
+  file("added_tokens.json", "{}");
+  file("special_tokens_map.json",
+       R"({"additional_special_tokens": ["<e1>"], "cls_token": "[CLS]"})");
+  CHECK(ids("ab <e1> cd") == whole);
+
+  refused("special_tokens_map.json", R"({"cls_token": "<s>"})", "cls_token: expected \"[CLS]\"");
+  refused("added_tokens.json", R"({"<e2>": 14})",
+          "'<e2>' with id 14: expected a token of vocab.txt; it is not there");
+  refused("added_tokens.json", R"({"<e1>": 8})", "there it is 7");
+  const char* config = "tokenizer_config.json";
+  refused(config, R"({"additional_special_tokens": ["<e2>"]})",
+          "'<e2>': expected a token of vocab");
+  refused(config, R"({"additional_special_tokens": "<e1>"})", "expected a list of tokens");
+  refused(config, R"({"added_tokens_decoder": {"x": "<e1>"}})", "expected ids; got 'x'");
+  refused(config, R"({"added_tokens_decoder": {"7": {"content": "<e1>", "single_word": true}}})",
+          "found inside words too");
+  refused(config, R"({"never_split": ["ab"]})", "never_split is not supported; got [\"ab\"]");
+  refused(config, R"({"tokenizer_class": "RobertaTokenizer"})",
+          "expected BertTokenizer beside vocab.txt; got \"RobertaTokenizer\"");
+  WordPieceOptions options;
+  options.added_tokens = {"<e1>"};
+  CHECK_THROWS_WITH(WordPieceTokenizer(vocabulary("cased"), options), contains("has no '<e1>'"));
+}
