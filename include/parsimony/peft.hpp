@@ -35,13 +35,16 @@ struct PeftConfig {
   std::vector<index_t> layers;  // numbers of the layers that are adapted; empty: all
   std::vector<std::pair<std::string, double>> ranks, alphas;  // by pattern, the first that matches
   std::vector<std::string> saved;                             // modules_to_save
+  std::vector<std::string> heads;  // stored whole, if at all: those of the task's type
   std::string bias = "none";
   std::string base;  // base_model_name_or_path
 
   /// True if the module of this name gets an adapter.
   bool adapts(const std::string& module, bool is_linear) const;
-  /// True if the parameter of this name is stored whole.
+  /// True if the parameter of this name is or may be stored whole.
   bool saves(const std::string& parameter) const;
+  /// True if modules_to_save name it, so that it must be stored.
+  bool lists(const std::string& parameter) const;
   index_t rank_of(const std::string& module) const;
   /// s of the module: alpha / r, or alpha / √r for rsLoRA.
   double scale_of(const std::string& module) const;

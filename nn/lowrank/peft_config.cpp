@@ -164,7 +164,7 @@ PeftConfig read_config(const std::string& path) {
   read.read("modules_to_save", c.saved, "a list of names");
   std::string task;
   read.read("task_type", task, "a name");
-  if (task == "SEQ_CLS") c.saved.insert(c.saved.end(), {"classifier", "score"});
+  if (task == "SEQ_CLS") c.heads = {"classifier", "score"};
   read.read("bias", c.bias, "none, all or lora_only");
   if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only") {
     read.fail("bias", "none, all or lora_only");
@@ -177,6 +177,18 @@ bool names_match(const PeftConfig::Names& names, const std::string& module) {
   if (!names.pattern.empty()) return matches(module, names.pattern);
   return std::any_of(names.ends.begin(), names.ends.end(),
                      [&](const std::string& end) { return is_or_ends_with(module, end); });
+}
+
+/// Whether some part of a parameter's path ends with one of the names.
+bool is_inside(const std::vector<std::string>& names, const std::string& parameter) {
+  for (std::size_t dot = parameter.find('.'); dot != std::string::npos;
+       dot = parameter.find('.', dot + 1)) {
+    const std::string module = parameter.substr(0, dot);
+    for (const std::string& name : names) {
+      if (is_or_ends_with(module, name)) return true;
+    }
+  }
+  return false;
 }
 
 double first_match(const std::vector<std::pair<std::string, double>>& patterns,
@@ -206,16 +218,10 @@ bool PeftConfig::adapts(const std::string& module, bool is_linear) const {
 }
 
 bool PeftConfig::saves(const std::string& parameter) const {
-  // Some part of the path ends with a name that is saved.
-  for (std::size_t dot = parameter.find('.'); dot != std::string::npos;
-       dot = parameter.find('.', dot + 1)) {
-    const std::string module = parameter.substr(0, dot);
-    for (const std::string& name : saved) {
-      if (is_or_ends_with(module, name)) return true;
-    }
-  }
-  return false;
+  return lists(parameter) || is_inside(heads, parameter);
 }
+
+bool PeftConfig::lists(const std::string& parameter) const { return is_inside(saved, parameter); }
 
 index_t PeftConfig::rank_of(const std::string& module) const {
   return static_cast<index_t>(first_match(ranks, module, static_cast<double>(r)));

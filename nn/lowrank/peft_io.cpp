@@ -107,6 +107,14 @@ class Reading {
     for (auto& [name, var] : model.named_parameters()) parameters_.emplace(name, var);
     for (const std::string& name : folder.tensors.names()) sort_in(name);
     for (const auto& [name, layer] : layers_) check_pair(name, layer);
+    for (const auto& [name, var] : parameters_) {
+      // A head is the folder's only where modules_to_save name it: PEFT's model may have none.
+      const bool bias = folder.config.bias == "all" && ends_with(name, ".bias");
+      const bool stored = folder.config.lists(name) || (bias && !model.is_head(name));
+      if (stored && whole_.count(name) == 0) {
+        problems_.push_back(fmt::format("{}{} is missing", root, name));
+      }
+    }
   }
 
   const std::vector<std::string>& problems() const { return problems_; }
@@ -176,7 +184,8 @@ class Reading {
     if (name.empty()) throw ValueError("is not in the model");
     const std::string& biases = folder_.config.bias;
     const bool bias =
-        ends_with(name, ".bias") && (biases == "all" || (biases == "lora_only" && n.adapted));
+        ends_with(name, ".bias") &&
+        (biases == "all" || (biases == "lora_only" && (n.adapted || is_adapted(name))));
     if (!bias && !folder_.config.saves(name)) throw ValueError("is not among modules_to_save");
     const Shape& shape = folder_.tensors.shape(stored);
     if (shape != parameters_.at(name).shape()) {
@@ -184,6 +193,14 @@ class Reading {
           fmt::format("is {}, the model's is {}", shape.str(), parameters_.at(name).shape().str()));
     }
     whole_[name] = stored;
+  }
+
+  /// Whether a bias is of a layer that has a pair; PEFT calls it MODULE.bias or
+  /// MODULE.base_layer.bias.
+  bool is_adapted(const std::string& bias) const {
+    const auto layer = layers_.find(bias.substr(0, bias.rfind('.')));
+    return layer != layers_.end() &&
+           folder_.config.adapts(layer->first, !layer->second.rows_are_inputs);
   }
 
   void check_pair(const std::string& name, const AdapterTarget<T>& layer) {

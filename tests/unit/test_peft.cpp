@@ -1,5 +1,6 @@
 // PEFT folders of every family of models and every method that has a LoRA pair: written, read back,
 // and added to the weights of a file by hand; what no pair can be is refused.
+#include <parsimony/bert.hpp>
 #include <parsimony/decoder.hpp>
 #include <parsimony/error.hpp>
 #include <parsimony/files.hpp>
@@ -7,6 +8,7 @@
 #include <parsimony/peft.hpp>
 #include <parsimony/vit.hpp>
 
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -202,4 +204,82 @@ TEST_CASE("peft: a folder of a bare model, and one without target_modules") {
     attach_peft<float>(*again, read_peft(folder));
     CHECK(largest_difference(c.logits(*again), c.logits(*model)) < 1e-5);
   }
+}
+
+TEST_CASE("peft: trained biases under both of their names, and what is missing", "[peft]") {
+  const TempFolder temp;
+  const Case& c = peft_cases()[0];
+  AdapterOptions options{"lora"};
+  options.set("rank", index_t{2});
+  const auto model = c.load();
+  attach_adapters<float>(*model, "query-value", options, Rng(3));
+  save_peft<float>(*model, temp.path(), head_of(*model), {});
+  const std::string weights = temp / "adapter_model.safetensors";
+  const TensorMap stored = load_safetensors(weights);
+  const json config = config_of(temp.path());
+  const auto attached = [&](const json& changes, const std::function<void(TensorMap&)>& edit) {
+    json c2 = config;
+    c2.update(changes);
+    write_raw(temp / "adapter_config.json", c2.dump());
+    TensorMap tensors = stored;
+    tensors.metadata.clear();  // no fingerprint, as in PEFT's files
+    edit(tensors);
+    save_safetensors(weights, tensors);
+    auto again = c.load();
+    attach_peft<float>(*again, read_peft(temp.path()));
+    return again;
+  };
+  const std::string layer = "transformer.h.0.attn.c_attn";
+  const std::string other = "transformer.h.0.mlp.c_fc";
+  const Shape shape = [&] {
+    for (const auto& [name, var] : model->named_parameters()) {
+      if (name == layer + ".bias") return var.shape();
+    }
+    return Shape();
+  }();
+  const json only = {{"bias", "lora_only"}};
+  const std::string root = "base_model.model.";
+  for (const std::string& name : {layer + ".bias", layer + ".base_layer.bias"}) {
+    const auto again =
+        attached(only, [&](TensorMap& t) { t.set(root + name, Tensor<float>::full(shape, 0.5F)); });
+    for (const auto& [parameter, var] : again->named_parameters()) {
+      if (parameter == layer + ".bias") CHECK(var.value().at({0}) == 0.5F);
+    }
+  }
+  const auto with_other = [&](TensorMap& t) {
+    t.set(root + other + ".bias", Tensor<float>::zeros({1}));
+  };
+  CHECK_THROWS_WITH(attached(only, with_other),
+                    contains(other + ".bias is not among modules_to_save"));
+  const auto as_it_is = [](TensorMap&) {};
+  CHECK_THROWS_WITH(attached({{"bias", "all"}}, as_it_is),
+                    contains("h.0.attn.c_attn.bias is missing"));
+  CHECK_THROWS_WITH(attached({{"modules_to_save", {"score", "wte"}}}, as_it_is),
+                    contains("wte.weight is missing"));
+  const auto with_nan = [&](TensorMap& t) {
+    t.set(root + layer + ".lora_A.weight", Tensor<float>::full({2, 4}, std::nanf("")));
+  };
+  CHECK_THROWS_AS(attached(config, with_nan), InputError);
+  CHECK_THROWS_WITH(attached(config, with_nan), contains(weights) &&
+                                                    contains(layer + ".lora_A.weight'") &&
+                                                    contains("expected finite numbers; got nan"));
+}
+
+TEST_CASE("peft: adapters on modules that are stored whole alone are refused", "[peft]") {
+  const TempFolder temp;
+  BertConfig config;
+  config.vocab_size = 20;
+  config.hidden_size = 6;
+  config.num_hidden_layers = 1;
+  config.num_attention_heads = 2;
+  config.intermediate_size = 10;
+  config.max_position_embeddings = 9;
+  Bert<float> model(config, BertHead::classifier, Rng(1));
+  attach_adapters<float>(model, "pooler.dense", AdapterOptions{"lora"}.set("rank", index_t{2}),
+                         Rng(3));
+  CHECK_THROWS_AS(save_peft<float>(model, temp / "out", head_of(model), {}), ValueError);
+  CHECK_THROWS_WITH(save_peft<float>(model, temp / "out", head_of(model), {}),
+                    contains("all are on classifier, pooler") && contains("merge it"));
+  CHECK_FALSE(fs::exists(temp / "out"));
+  CHECK(save_peft<float>(model, temp / "out", {}, {}).size() == 1);
 }
