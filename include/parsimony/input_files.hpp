@@ -30,8 +30,8 @@ bool is_run_folder(const std::string& folder);
 std::string model_folder(const std::string& given);
 
 /// Keeps what is read from being written over or removed. @throws InputError if `out` is a file;
-/// ValueError if one of the files and folders `read` ("" for none) is `out`, a file in it, or in its
-/// model/, adapter/ or checkpoint/.
+/// ValueError if one of the files and folders `read` ("" for none) is `out`, a file in it, or in
+/// its model/, adapter/ or checkpoint/.
 void check_output_folder(const std::string& out, const std::vector<std::string>& read);
 
 /// A descriptor of a file, a pipe or a device that is open for reading; "-" is a copy of the

@@ -33,7 +33,7 @@ struct PageRun {
   std::vector<std::pair<std::string, std::uintmax_t>> files;
   std::vector<std::string> problems;
   std::vector<std::string> damage;  // of these, what is there and cannot be read: whole paths
-  bool checkpoint = false;  // the run has not finished, or kept it
+  bool checkpoint = false;          // the run has not finished, or kept it
 };
 
 std::string render_page(const std::vector<PageRun>& runs);

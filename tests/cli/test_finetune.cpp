@@ -345,6 +345,5 @@ TEST_CASE("finetune, pretrain: what is read is not written over") {
   odd.insert(odd.end(), {"--form", "compressed", "--rank", "3"});
   refused(odd, "needs an even one");
   CHECK(fs::exists(folder / "adapted/adapter/adapter_config.json"));
-  refused({"merge", "--adapter", folder / "adapted", "--out", folder / "adapted"},
-          "what is read");
+  refused({"merge", "--adapter", folder / "adapted", "--out", folder / "adapted"}, "what is read");
 }
