@@ -224,10 +224,11 @@ std::vector<PeftLayer> save_peft(Model<T>& model, const std::string& folder,
     throw ValueError("PEFT: expected a model with adapters; only its head was trained");
   }
   if (std::all_of(layers.begin(), layers.end(), [](const auto& layer) { return layer.merged; })) {
-    throw ValueError(fmt::format(
-        "PEFT: expected an adapter on a module that is not stored whole; all are on {}, and PEFT "
-        "loads no folder without target_modules: merge it",
-        fmt::join(saving.saved, ", ")));
+    throw ValueError(
+        fmt::format("PEFT: expected an adapter on a module that is not stored whole; '{}' is, and "
+                    "PEFT loads no "
+                    "folder without target_modules: merge it",
+                    layers.front().name));
   }
   const auto is_adapters = [&](const std::string& name) {
     return std::any_of(adapter_names.begin(), adapter_names.end(),
