@@ -12,6 +12,7 @@
 // into nor on the number of threads.
 #include "kernels/gemm_tiles.hpp"
 
+#include "kernels/ahead.hpp"
 #include "kernels/gemm_lanes.hpp"
 
 #ifdef PARSIMONY_GEMM_LANES
@@ -148,7 +149,12 @@ void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_
   if (!s.trans_b) {
     const T* from = s.b + p * s.ldb + j;
     if (width == panel<T>) {
+      // Every row is another page, where the CPU foresees nothing; the next panel is beside this
+      // one. (At distances of a power of two its lines would drive each other out.)
+      const bool aliased = s.ldb * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
+      const int64_t next = aliased ? 0 : panel<T>;
       for (int64_t i = 0; i < depth; ++i, from += s.ldb, out += panel<T>) {
+        __builtin_prefetch(from + next);
         V::store(out, V::load(from));
         V::store(out + n, V::load(from + n));
       }
@@ -326,6 +332,14 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
                   : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
                               : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
       }
+      Ahead ahead;  // the rows of the next group
+      if (g + group < last_tile) {
+        const int64_t next = first_row[tiles];
+        const int64_t rows_ahead = s.m * std::min(g + 2 * group, last_tile) / plan.tiles - next;
+        const int64_t calls = panels * tiles;
+        ahead = s.trans_a ? Ahead(s.a + p0 * s.lda + next, s.lda, depth, rows_ahead, calls)
+                          : Ahead(s.a + next * s.lda + p0, s.lda, rows_ahead, depth, calls);
+      }
       for (int64_t j = 0; j < panels; ++j) {
         const int64_t column = j0 + j * panel<T>;
         const int64_t width = std::min(panel<T>, s.n - column);
@@ -336,6 +350,7 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
         const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
         for (int64_t i = 0; i < tiles; ++i) {
           const int64_t row = first_row[i];
+          ahead.some();
           tile_for<T>(first_row[i + 1] - row, two, full)(
               depth, rows[i], b, plan.pack_b ? panel<T> : s.ldb, s.alpha, beta,
               {add.data + row * add.row + column, add.row}, s.c + row * s.ldc + column, s.ldc,
