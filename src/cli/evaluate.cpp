@@ -5,7 +5,6 @@
 #include <parsimony/strings.hpp>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -18,6 +17,7 @@
 
 #include "cli/language.hpp"
 #include "io/nlohmann.hpp"
+#include "io/plain_word.hpp"
 
 namespace parsimony::cli {
 
@@ -110,16 +110,6 @@ EncodedExamples encoded_examples(const EvaluateSettings& s, const Wanted& wanted
   return s.split == "dev" ? images.dev : images.train;
 }
 
-/// Letters, small, and digits.
-std::string plain(const std::string& label) {
-  std::string out;
-  for (const char c : label) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) != 0) out += static_cast<char>(std::tolower(byte));
-  }
-  return out;
-}
-
 /// The column of the model's outputs for each class of the task: where both name the same classes,
 /// by name ("NOT-ENTAILMENT" for "not_entailment"), in any order; else by number, which is said.
 std::vector<index_t> columns_of(const TextTask& model, const TextTask& task, bool quiet) {
@@ -127,10 +117,10 @@ std::vector<index_t> columns_of(const TextTask& model, const TextTask& task, boo
   std::iota(columns.begin(), columns.end(), 0);
   if (model.labels == task.labels) return columns;
   std::vector<std::string> names;
-  for (const std::string& label : model.labels) names.push_back(plain(label));
+  for (const std::string& label : model.labels) names.push_back(plain_word(label));
   std::vector<index_t> found;
   for (const std::string& label : task.labels) {
-    const auto at = std::find(names.begin(), names.end(), plain(label));
+    const auto at = std::find(names.begin(), names.end(), plain_word(label));
     if (at != names.end()) found.push_back(at - names.begin());
   }
   const std::set<index_t> different(found.begin(), found.end());

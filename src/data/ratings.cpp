@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "data/ratings_lines.hpp"
+#include "io/plain_word.hpp"
 
 namespace parsimony {
 
@@ -31,17 +32,6 @@ constexpr double largest_rating = 1e100;
 bool is_number(std::string_view text) {
   double value = 0;
   return parse_number(text, value);
-}
-
-/// Letters and digits alone, in lower case: "userid" of "user_id".
-std::string plain_word(std::string_view name) {
-  std::string word;
-  for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
-      word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
-  }
-  return word;
 }
 
 template <std::size_t n>

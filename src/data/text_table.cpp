@@ -16,6 +16,7 @@
 #include "data/ratings_lines.hpp"
 #include "data/text_table_parts.hpp"
 #include "io/csv_scanner.hpp"
+#include "io/plain_word.hpp"
 
 namespace parsimony {
 
@@ -261,12 +262,7 @@ TextColumn usual_text_column(std::string_view name) {
       "question",  "question1", "question2", "answer",    "first",     "second",   "1string",
       "2string",   "review",    "content",   "query",     "passage",   "document", "title"};
   static const Names ids = {"id", "ids", "index", "idx", "uid", "guid", "1id", "2id", "pairid"};
-  std::string key;
-  for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
-      key += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
-  }
+  const std::string key = plain_word(name);
   const auto in = [&key](const Names& list) {
     return std::find(list.begin(), list.end(), key) != list.end();
   };
