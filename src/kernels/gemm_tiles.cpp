@@ -1,11 +1,11 @@
 // Matrix products for AVX-512 and AVX2: register tiles of up to 14 (6) rows by two vectors of
 // columns, fed from packed blocks that stay in the caches.
 //
-// op(b) is packed in blocks of k_block x n_block (1 to 1.5 MiB), as panels two vectors wide;
+// op(b) is packed in blocks of k_block x n_block (1 or 2 MiB), as panels two vectors wide;
 // the threads of a product pack blocks together and then share them, each working on rows of its
-// own. Rows of op(a) are read from a copy in the L1 cache. What is small enough to stay in the L2
-// cache anyway is read where it is. Edges need no padding: every height has its kernel, the last
-// vector of a row its mask.
+// own. Rows of op(a) are read from a copy, a tile's column after column. What is small enough to
+// stay in the L2 cache anyway is read where it is. Edges need no padding: every height has its
+// kernel, the last vector of a row its mask.
 //
 // Every entry of c is the sum over p of a(i, p) b(p, j) in ascending p, one fused multiply-add
 // each, in blocks of k that depend on k alone. So its bits depend neither on the tile it falls
@@ -14,11 +14,13 @@
 
 #include "kernels/ahead.hpp"
 #include "kernels/gemm_lanes.hpp"
+#include "kernels/gemm_pack.hpp"
 
 #ifdef PARSIMONY_GEMM_LANES
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -31,26 +33,24 @@ namespace {
 using std::int64_t;
 
 #ifdef __AVX512F__
-constexpr int tile_rows = 14;  ///< 28 sums, two vectors of b and one of a: 31 of 32 registers
 constexpr int64_t l1_cache = int64_t{32} * 1024;
 constexpr int64_t l2_cache = int64_t{2} * 1024 * 1024;
 constexpr int64_t few_panels = 8;
 constexpr int64_t near_rows = 0;
+constexpr int row_pointers = 5;   ///< of a tile's rows; the others are in reach of an index
 constexpr int64_t k_block = 256;  ///< a panel of op(b) and a tile's rows just fit the L1 cache
 constexpr int64_t group_max = 8;  ///< tiles that use a panel before the next one is loaded
 constexpr int64_t b_block = int64_t{1024} * 1024;
 #else
-constexpr int tile_rows = 6;  ///< 12 sums, two vectors of b and one of a: 15 of 16 registers
 constexpr int64_t l1_cache = int64_t{16} * 1024;
 constexpr int64_t l2_cache = int64_t{512} * 1024;
 constexpr int64_t few_panels = 4;
 constexpr int64_t near_rows = 2048;  ///< bytes between rows that a tile reads where they are
-constexpr int64_t k_block = 384;     ///< c comes and goes less often; a panel stays in the L2 cache
-constexpr int64_t group_max = 12;
-constexpr int64_t b_block = int64_t{1536} * 1024;
+constexpr int row_pointers = 6;
+constexpr int64_t k_block = 512;  ///< c comes and goes less often; a panel stays in the L2 cache
+constexpr int64_t group_max = 4;
+constexpr int64_t b_block = int64_t{2048} * 1024;
 #endif
-template <class T>
-constexpr int64_t panel = 2 * GemmLanes<T>::count;  ///< columns of a panel of op(b)
 template <class T>
 constexpr int64_t n_block = b_block / k_block / static_cast<int64_t>(sizeof(T));
 
@@ -68,11 +68,77 @@ struct Addend {
   int64_t row;
 };
 
+/// A number that the compiler knows: entries side by side, at addresses that need no register.
+template <int64_t n>
+using Known = std::integral_constant<int64_t, n>;
+
+/// Adds columns of a times rows of b to the sums, `steps` at a time, while as many are left of k.
+/// What is not a multiply-add is kept small: a CPU whose core another thread shares would do with
+/// half of its slots.
+template <int steps, int pointers, class T, int height, int vectors, class Row, class Column,
+          class Depth>
+[[gnu::always_inline]] inline void multiply(typename GemmLanes<T>::Vec (&sum)[height][vectors],
+                                            const T*& a, Row a_row, Column a_column, const T*& b,
+                                            Depth b_row, bool masked,
+                                            typename GemmLanes<T>::Mask last, int64_t& k) {
+  using V = GemmLanes<T>;
+  constexpr int reach = (height + pointers - 1) / pointers;
+  constexpr int bases = (height + reach - 1) / reach;
+  const T* at[bases];
+  for (int i = 0; i < bases; ++i) at[i] = a + reach * i * a_row;
+  for (; k >= steps; k -= steps) {
+#pragma GCC unroll 4
+    for (int u = 0; u < steps; ++u) {
+      typename V::Vec right[vectors];
+      const T* from = b + u * b_row;
+      for (int v = 0; v + 1 < vectors; ++v) right[v] = V::load(from + v * V::count);
+      const T* edge = from + (vectors - 1) * V::count;
+      right[vectors - 1] = masked ? V::load(edge, last) : V::load(edge);
+      // Or the compiler would read them again for every row.
+      for (auto& r : right) asm("" : "+v"(r));
+#pragma GCC unroll 16
+      for (int i = 0; i < height; ++i) {
+        const typename V::Vec left = V::all(at[i / reach][i % reach * a_row + u * a_column]);
+        for (int v = 0; v < vectors; ++v) sum[i][v] = V::fma(left, right[v], sum[i][v]);
+      }
+    }
+    b += steps * b_row;
+    for (auto& column : at) column += steps * a_column;
+  }
+  a = at[0];
+}
+
+/// c = alpha sum, and beta add where that is `added`; the last vector of a row `whole` or masked.
+template <bool added, bool whole, class T, int height, int vectors>
+[[gnu::always_inline]] inline void finish(typename GemmLanes<T>::Vec (&sum)[height][vectors],
+                                          T alpha, T beta, Addend<T> add, T* c, int64_t ldc,
+                                          typename GemmLanes<T>::Mask last) {
+  using V = GemmLanes<T>;
+  const typename V::Vec by = V::all(alpha);
+  const typename V::Vec keep = V::all(beta);
+#pragma GCC unroll 16
+  for (int i = 0; i < height; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      T* to = c + i * ldc + v * V::count;
+      const T* from = add.data + i * add.row + v * V::count;
+      typename V::Vec value = V::mul(by, sum[i][v]);
+      if (whole || v + 1 < vectors) {
+        if (added) value = V::fma(keep, V::load(from), value);
+        V::store(to, value);
+      } else {
+        if (added) value = V::fma(keep, V::load(from, last), value);
+        V::store(to, value, last);
+      }
+    }
+  }
+}
+
 /// c (height, columns) = alpha a b + beta add for one tile; row p of b at b + p * ldb, `last` the
-/// lanes of its last vector that exist: `masked` if b has no more than these.
+/// lanes of its last vector that exist: `masked` if b has no more than these, `whole` if all do.
 template <class T, int height, int vectors, bool masked>
 void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend<T> add, T* c,
-          int64_t ldc, typename GemmLanes<T>::Mask last) {
+          int64_t ldc, typename GemmLanes<T>::Mask last, bool whole) {
   using V = GemmLanes<T>;
   // c comes from afar, and its lines are wanted all at once when the sums are done.
   for (int i = 0; i < height; ++i) {
@@ -82,43 +148,36 @@ void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend
   for (int i = 0; i < height; ++i) {
     for (int v = 0; v < vectors; ++v) sum[i][v] = V::zero();
   }
-  // One pointer for three rows: the other two are in reach of an address with an index.
-  constexpr int bases = (height + 2) / 3;
-  const T* at[bases];
-  for (int i = 0; i < bases; ++i) at[i] = a.data + 3 * i * a.row;
-  for (int64_t p = 0; p < k; ++p) {
-    typename V::Vec right[vectors];
-    for (int v = 0; v + 1 < vectors; ++v) right[v] = V::load(b + v * V::count);
-    const T* edge = b + (vectors - 1) * V::count;
-    right[vectors - 1] = masked ? V::load(edge, last) : V::load(edge);
-    b += ldb;
-#pragma GCC unroll 16
-    for (int i = 0; i < height; ++i) {
-      const typename V::Vec left = V::all(at[i / 3][i % 3 * a.row]);
-      for (int v = 0; v < vectors; ++v) sum[i][v] = V::fma(left, right[v], sum[i][v]);
-    }
-    for (int i = 0; i < bases; ++i) at[i] += a.column;
+  constexpr int steps = 2;
+  if (ldb == panel<T> && a.column == tile_rows) {
+    multiply<steps, 1>(sum, a.data, Known<1>{}, Known<tile_rows>{}, b, Known<panel<T>>{}, masked,
+                       last, k);
+  } else if (ldb == panel<T> && a.column == 1) {
+    multiply<steps, row_pointers>(sum, a.data, a.row, Known<1>{}, b, Known<panel<T>>{}, masked,
+                                  last, k);
   }
-  const typename V::Vec by = V::all(alpha);
-  const typename V::Vec keep = V::all(beta);
-#pragma GCC unroll 16
-  for (int i = 0; i < height; ++i) {
-    T* row = c + i * ldc;
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) {
-      const typename V::Mask lanes = v + 1 < vectors ? first_lanes<T>(V::count) : last;
-      typename V::Vec value = V::mul(by, sum[i][v]);
-      if (beta != T(0)) {
-        value = V::fma(keep, V::load(add.data + i * add.row + v * V::count, lanes), value);
-      }
-      V::store(row + v * V::count, value, lanes);
-    }
+  if (a.column == 1) {
+    multiply<steps, row_pointers>(sum, a.data, a.row, Known<1>{}, b, ldb, masked, last, k);
+  }
+  multiply<1, (height + 2) / 3>(sum, a.data, a.row, a.column, b, ldb, masked, last, k);
+  // Unseen by the compiler, which would have copies of the loops above for each case.
+  int which = (beta == T(0) ? 0 : 2) + (whole ? 1 : 0);
+  asm volatile("" : "+r"(which));
+  switch (which) {
+    case 0:
+      return finish<false, false>(sum, alpha, beta, add, c, ldc, last);
+    case 1:
+      return finish<false, true>(sum, alpha, beta, add, c, ldc, last);
+    case 2:
+      return finish<true, false>(sum, alpha, beta, add, c, ldc, last);
+    default:
+      return finish<true, true>(sum, alpha, beta, add, c, ldc, last);
   }
 }
 
 template <class T>
 using Tile = void (*)(int64_t, Rows<T>, const T*, int64_t, T, T, Addend<T>, T*, int64_t,
-                      typename GemmLanes<T>::Mask);
+                      typename GemmLanes<T>::Mask, bool);
 
 template <class T, int vectors, bool masked, int... heights>
 constexpr std::array<Tile<T>, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
@@ -139,91 +198,6 @@ Tile<T> tile_for(int64_t height, bool two, bool full) {
     if (full) return (two ? two_whole : one_whole)[at];
   }
   return (two ? two_vectors : one_vector)[at];
-}
-
-/// Panel of op(b) with `width` columns from column j, rows p to p + depth, to out (depth, panel).
-template <class T>
-void pack_panel(const Product<T>& s, int64_t j, int64_t width, int64_t p, int64_t depth, T* out) {
-  using V = GemmLanes<T>;
-  constexpr int n = V::count;
-  if (!s.trans_b) {
-    const T* from = s.b + p * s.ldb + j;
-    if (width == panel<T>) {
-      // Every row is another page, where the CPU foresees nothing; the next panel is beside this
-      // one. (At distances of a power of two its lines would drive each other out.)
-      const bool aliased = s.ldb * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
-      const int64_t next = aliased ? 0 : panel<T>;
-      for (int64_t i = 0; i < depth; ++i, from += s.ldb, out += panel<T>) {
-        __builtin_prefetch(from + next);
-        V::store(out, V::load(from));
-        V::store(out + n, V::load(from + n));
-      }
-      return;
-    }
-    const auto first = first_lanes<T>(width);
-    const auto second = first_lanes<T>(std::max<int64_t>(width - n, 0));
-    for (int64_t i = 0; i < depth; ++i, from += s.ldb, out += panel<T>) {
-      V::store(out, V::load(from, first));
-      V::store(out + n, V::load(from + n, second));
-    }
-    return;
-  }
-  for (int64_t v = 0; v < width; v += n) {
-    for (int64_t i = 0; i < depth; i += n) {
-      const T* from = s.b + (j + v) * s.ldb + p + i;
-      T* to = out + i * panel<T> + v;
-      typename V::Vec block[n];
-      if (v + n <= width && i + n <= depth) {
-#pragma GCC unroll 16
-        for (int r = 0; r < n; ++r) block[r] = V::load(from + r * s.ldb);
-        transpose<T>(block);
-#pragma GCC unroll 16
-        for (int r = 0; r < n; ++r) V::store(to + r * panel<T>, block[r]);
-        continue;
-      }
-      const auto lanes = first_lanes<T>(depth - i);
-#pragma GCC unroll 16
-      for (int r = 0; r < n; ++r) {
-        block[r] = v + r < width ? V::load(from + r * s.ldb, lanes) : V::zero();
-      }
-      transpose<T>(block);
-#pragma GCC unroll 16
-      for (int r = 0; r < n; ++r) {
-        if (i + r < depth) V::store(to + r * panel<T>, block[r]);
-      }
-    }
-  }
-}
-
-/// A column of a tile's rows in whole vectors.
-template <class T>
-constexpr int64_t row_room =
-    (tile_rows + GemmLanes<T>::count - 1) / GemmLanes<T>::count* GemmLanes<T>::count;
-
-/// `height` rows of op(a) from row i, entries p to p + depth, copied side by side.
-template <class T>
-Rows<T> pack_rows(const Product<T>& s, int64_t i, int64_t height, int64_t p, int64_t depth,
-                  T* out) {
-  using V = GemmLanes<T>;
-  if (!s.trans_a) {
-    constexpr int64_t row = k_block + 16;  // not a power of two: rows fall into different sets
-    for (int64_t r = 0; r < height; ++r) {
-      const T* from = s.a + (i + r) * s.lda + p;
-      int64_t q = 0;
-      for (; q + V::count <= depth; q += V::count) V::store(out + r * row + q, V::load(from + q));
-      if (q < depth) V::store(out + r * row + q, V::load(from + q, first_lanes<T>(depth - q)));
-    }
-    return {out, row, 1};
-  }
-  constexpr int64_t row = row_room<T>;
-  const auto first = first_lanes<T>(height);
-  const auto second = first_lanes<T>(std::max<int64_t>(height - V::count, 0));
-  const T* from = s.a + p * s.lda + i;
-  for (int64_t q = 0; q < depth; ++q, from += s.lda) {
-    V::store(out + q * row, V::load(from, first));
-    if (V::count < tile_rows) V::store(out + q * row + V::count, V::load(from + V::count, second));
-  }
-  return {out, 1, row};
 }
 
 /// Memory of a thread for packed blocks: grows to the largest use and stays.
@@ -277,10 +251,18 @@ void pack_block(const Product<T>& s, const Plan<T>& plan, int64_t n, int64_t t, 
   const int64_t panels = blocks_of(std::min(plan.n_size, s.n - j0), panel<T>);
   const int64_t p0 = s.k * (n % plan.k_blocks) / plan.k_blocks;
   const int64_t depth = s.k * (n % plan.k_blocks + 1) / plan.k_blocks - p0;
-  for (int64_t j = panels * t / count; j < panels * (t + 1) / count; ++j) {
+  const int64_t end = panels * (t + 1) / count;
+  constexpr int together = 4;  // a row of b is another page each: few lines of it would be wasteful
+  for (int64_t j = panels * t / count; j < end;) {
     const int64_t column = j0 + j * panel<T>;
-    pack_panel(s, column, std::min(panel<T>, s.n - column), p0, depth,
-               block + j * panel<T> * depth);
+    T* out = block + j * panel<T> * depth;
+    if (!s.trans_b && j + together <= end && column + together * panel<T> <= s.n) {
+      pack_panels<T, together>(s, column, p0, depth, out);
+      j += together;
+    } else {
+      pack_panel(s, column, std::min(panel<T>, s.n - column), p0, depth, out);
+      ++j;
+    }
   }
 }
 
@@ -288,7 +270,8 @@ void pack_block(const Product<T>& s, const Plan<T>& plan, int64_t n, int64_t t, 
 template <class T>
 void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T* packed) {
   thread_local std::vector<T> memory;
-  constexpr int64_t tile_room = row_room<T> * (k_block + 16);  // for either layout of pack_rows
+  // The last columns' vectors reach beyond them, by less than a block of a transposition.
+  constexpr int64_t tile_room = tile_rows * (k_block + 2 * GemmLanes<T>::count);
   T* copy = plan.pack_a ? scratch(memory, tile_room * group_max) : nullptr;
   const int64_t first_tile = plan.tiles * t / count;
   const int64_t last_tile = plan.tiles * (t + 1) / count;
@@ -325,10 +308,10 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
       int64_t first_row[group_max + 1];  // of each tile: divided once, not for each panel
       const int64_t tiles = std::min(group, last_tile - g);
       for (int64_t i = 0; i <= tiles; ++i) first_row[i] = s.m * (g + i) / plan.tiles;
+      if (plan.pack_a) pack_rows(s, first_row, tiles, p0, depth, copy, tile_room);
       for (int64_t i = 0; i < tiles; ++i) {
         const int64_t row = first_row[i];
-        const int64_t height = first_row[i + 1] - row;
-        rows[i] = plan.pack_a ? pack_rows(s, row, height, p0, depth, copy + i * tile_room)
+        rows[i] = plan.pack_a ? Rows<T>{copy + i * tile_room, 1, tile_rows}
                   : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
                               : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
       }
@@ -354,7 +337,7 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
           tile_for<T>(first_row[i + 1] - row, two, full)(
               depth, rows[i], b, plan.pack_b ? panel<T> : s.ldb, s.alpha, beta,
               {add.data + row * add.row + column, add.row}, s.c + row * s.ldc + column, s.ldc,
-              first_lanes<T>(last));
+              first_lanes<T>(last), last == GemmLanes<T>::count);
         }
       }
     }
