@@ -54,18 +54,15 @@ constexpr int64_t b_block = int64_t{2048} * 1024;
 template <class T>
 constexpr int64_t n_block = b_block / k_block / static_cast<int64_t>(sizeof(T));
 
-/// Where rows of op(a) are: entry (i, p) at data[i * row + p * column].
+/// What the tiles of a block have in common. Entry (i, p) of op(a) is at i * a_row + p * a_column
+/// from a tile's first, row p of op(b) at p * ldb; to c a tile adds beta times what is at
+/// i * add_row + j: c itself, or a bias (add_row = 0).
 template <class T>
-struct Rows {
-  const T* data;
-  int64_t row, column;
-};
-
-/// What a tile adds beta times: entry (i, j) at data[i * row + j]. c itself, or a bias (row = 0).
-template <class T>
-struct Addend {
-  const T* data;
-  int64_t row;
+struct Job {
+  int64_t k, a_row, a_column, ldb, add_row, ldc;
+  T alpha, beta;
+  bool whole;                          ///< a row's last vector has all its lanes
+  typename GemmLanes<T>::Mask last{};  ///< those that exist
 };
 
 /// A number that the compiler knows: entries side by side, at addresses that need no register.
@@ -75,12 +72,12 @@ using Known = std::integral_constant<int64_t, n>;
 /// Adds columns of a times rows of b to the sums, `steps` at a time, while as many are left of k.
 /// What is not a multiply-add is kept small: a CPU whose core another thread shares would do with
 /// half of its slots.
-template <int steps, int pointers, class T, int height, int vectors, class Row, class Column,
-          class Depth>
-[[gnu::always_inline]] inline void multiply(typename GemmLanes<T>::Vec (&sum)[height][vectors],
+template <int steps, int pointers, bool masked, class T, int height, int vectors, class Row,
+          class Column, class Depth>
+[[gnu::always_inline]] inline void multiply(const Job<T>& job,
+                                            typename GemmLanes<T>::Vec (&sum)[height][vectors],
                                             const T*& a, Row a_row, Column a_column, const T*& b,
-                                            Depth b_row, bool masked,
-                                            typename GemmLanes<T>::Mask last, int64_t& k) {
+                                            Depth b_row, int64_t& k) {
   using V = GemmLanes<T>;
   constexpr int reach = (height + pointers - 1) / pointers;
   constexpr int bases = (height + reach - 1) / reach;
@@ -93,7 +90,7 @@ template <int steps, int pointers, class T, int height, int vectors, class Row, 
       const T* from = b + u * b_row;
       for (int v = 0; v + 1 < vectors; ++v) right[v] = V::load(from + v * V::count);
       const T* edge = from + (vectors - 1) * V::count;
-      right[vectors - 1] = masked ? V::load(edge, last) : V::load(edge);
+      right[vectors - 1] = masked ? V::load(edge, job.last) : V::load(edge);
       // Or the compiler would read them again for every row.
       for (auto& r : right) asm("" : "+v"(r));
 #pragma GCC unroll 16
@@ -110,74 +107,73 @@ template <int steps, int pointers, class T, int height, int vectors, class Row, 
 
 /// c = alpha sum, and beta add where that is `added`; the last vector of a row `whole` or masked.
 template <bool added, bool whole, class T, int height, int vectors>
-[[gnu::always_inline]] inline void finish(typename GemmLanes<T>::Vec (&sum)[height][vectors],
-                                          T alpha, T beta, Addend<T> add, T* c, int64_t ldc,
-                                          typename GemmLanes<T>::Mask last) {
+[[gnu::always_inline]] inline void finish(const Job<T>& job,
+                                          typename GemmLanes<T>::Vec (&sum)[height][vectors],
+                                          const T* add, T* c) {
   using V = GemmLanes<T>;
-  const typename V::Vec by = V::all(alpha);
-  const typename V::Vec keep = V::all(beta);
+  const typename V::Vec by = V::all(job.alpha);
+  const typename V::Vec keep = V::all(job.beta);
 #pragma GCC unroll 16
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) {
-      T* to = c + i * ldc + v * V::count;
-      const T* from = add.data + i * add.row + v * V::count;
+      T* to = c + i * job.ldc + v * V::count;
+      const T* from = add + i * job.add_row + v * V::count;
       typename V::Vec value = V::mul(by, sum[i][v]);
       if (whole || v + 1 < vectors) {
         if (added) value = V::fma(keep, V::load(from), value);
         V::store(to, value);
       } else {
-        if (added) value = V::fma(keep, V::load(from, last), value);
-        V::store(to, value, last);
+        if (added) value = V::fma(keep, V::load(from, job.last), value);
+        V::store(to, value, job.last);
       }
     }
   }
 }
 
-/// c (height, columns) = alpha a b + beta add for one tile; row p of b at b + p * ldb, `last` the
-/// lanes of its last vector that exist: `masked` if b has no more than these, `whole` if all do.
+/// c (height, columns) = alpha a b + beta add for one tile; `masked` if b has no more than the
+/// lanes of its last vector that exist.
 template <class T, int height, int vectors, bool masked>
-void tile(int64_t k, Rows<T> a, const T* b, int64_t ldb, T alpha, T beta, Addend<T> add, T* c,
-          int64_t ldc, typename GemmLanes<T>::Mask last, bool whole) {
+void tile(const Job<T>& job, const T* a, const T* b, const T* add, T* c) {
   using V = GemmLanes<T>;
   // c comes from afar, and its lines are wanted all at once when the sums are done.
   for (int i = 0; i < height; ++i) {
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + i * ldc + v * V::count, 1);
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + i * job.ldc + v * V::count, 1);
   }
   typename V::Vec sum[height][vectors];
   for (int i = 0; i < height; ++i) {
     for (int v = 0; v < vectors; ++v) sum[i][v] = V::zero();
   }
   constexpr int steps = 2;
-  if (ldb == panel<T> && a.column == tile_rows) {
-    multiply<steps, 1>(sum, a.data, Known<1>{}, Known<tile_rows>{}, b, Known<panel<T>>{}, masked,
-                       last, k);
-  } else if (ldb == panel<T> && a.column == 1) {
-    multiply<steps, row_pointers>(sum, a.data, a.row, Known<1>{}, b, Known<panel<T>>{}, masked,
-                                  last, k);
+  int64_t k = job.k;
+  if (job.ldb == panel<T> && job.a_column == tile_rows) {
+    multiply<steps, 1, masked>(job, sum, a, Known<1>{}, Known<tile_rows>{}, b, Known<panel<T>>{},
+                               k);
+  } else if (job.ldb == panel<T> && job.a_column == 1) {
+    multiply<steps, row_pointers, masked>(job, sum, a, job.a_row, Known<1>{}, b, Known<panel<T>>{},
+                                          k);
   }
-  if (a.column == 1) {
-    multiply<steps, row_pointers>(sum, a.data, a.row, Known<1>{}, b, ldb, masked, last, k);
+  if (job.a_column == 1) {
+    multiply<steps, row_pointers, masked>(job, sum, a, job.a_row, Known<1>{}, b, job.ldb, k);
   }
-  multiply<1, (height + 2) / 3>(sum, a.data, a.row, a.column, b, ldb, masked, last, k);
+  multiply<1, (height + 2) / 3, masked>(job, sum, a, job.a_row, job.a_column, b, job.ldb, k);
   // Unseen by the compiler, which would have copies of the loops above for each case.
-  int which = (beta == T(0) ? 0 : 2) + (whole ? 1 : 0);
+  int which = (job.beta == T(0) ? 0 : 2) + (job.whole ? 1 : 0);
   asm volatile("" : "+r"(which));
   switch (which) {
     case 0:
-      return finish<false, false>(sum, alpha, beta, add, c, ldc, last);
+      return finish<false, false>(job, sum, add, c);
     case 1:
-      return finish<false, true>(sum, alpha, beta, add, c, ldc, last);
+      return finish<false, true>(job, sum, add, c);
     case 2:
-      return finish<true, false>(sum, alpha, beta, add, c, ldc, last);
+      return finish<true, false>(job, sum, add, c);
     default:
-      return finish<true, true>(sum, alpha, beta, add, c, ldc, last);
+      return finish<true, true>(job, sum, add, c);
   }
 }
 
 template <class T>
-using Tile = void (*)(int64_t, Rows<T>, const T*, int64_t, T, T, Addend<T>, T*, int64_t,
-                      typename GemmLanes<T>::Mask, bool);
+using Tile = void (*)(const Job<T>&, const T*, const T*, const T*, T*);
 
 template <class T, int vectors, bool masked, int... heights>
 constexpr std::array<Tile<T>, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
@@ -297,23 +293,32 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
 #pragma omp barrier
       }
     }
-    const T beta = pb > 0 ? T(1) : s.bias != nullptr ? T(1) : s.beta;
-    const Addend<T> add =
-        pb == 0 && s.bias != nullptr ? Addend<T>{s.bias, 0} : Addend<T>{s.c, s.ldc};
+    const bool biased = pb == 0 && s.bias != nullptr;
+    Job<T> job{depth,
+               s.lda,
+               1,
+               plan.pack_b ? panel<T> : s.ldb,
+               biased ? 0 : s.ldc,
+               s.ldc,
+               s.alpha,
+               pb > 0 || biased ? T(1) : s.beta,
+               true};
+    if (s.trans_a) std::swap(job.a_row, job.a_column);
+    if (plan.pack_a) job.a_row = 1, job.a_column = tile_rows;
+    const T* add = biased ? s.bias : s.c;
     // A block that fits into the L1 cache need not be shared out: rows of c in one go.
     const bool small = panels * panel<T> * depth * static_cast<int64_t>(sizeof(T)) <= l1_cache;
     const int64_t group = small ? 1 : group_max;
     for (int64_t g = first_tile; g < last_tile; g += group) {
-      Rows<T> rows[group_max];
+      const T* rows[group_max];
       int64_t first_row[group_max + 1];  // of each tile: divided once, not for each panel
       const int64_t tiles = std::min(group, last_tile - g);
       for (int64_t i = 0; i <= tiles; ++i) first_row[i] = s.m * (g + i) / plan.tiles;
       if (plan.pack_a) pack_rows(s, first_row, tiles, p0, depth, copy, tile_room);
       for (int64_t i = 0; i < tiles; ++i) {
-        const int64_t row = first_row[i];
-        rows[i] = plan.pack_a ? Rows<T>{copy + i * tile_room, 1, tile_rows}
-                  : s.trans_a ? Rows<T>{s.a + p0 * s.lda + row, 1, s.lda}
-                              : Rows<T>{s.a + row * s.lda + p0, s.lda, 1};
+        rows[i] = plan.pack_a
+                      ? copy + i * tile_room
+                      : s.a + (s.trans_a ? p0 * s.lda + first_row[i] : first_row[i] * s.lda + p0);
       }
       Ahead ahead;  // the rows of the next group
       if (g + group < last_tile) {
@@ -328,16 +333,16 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
         const int64_t width = std::min(panel<T>, s.n - column);
         const bool two = width > GemmLanes<T>::count;
         const int64_t last = two ? width - GemmLanes<T>::count : width;
+        job.whole = last == GemmLanes<T>::count;
+        job.last = first_lanes<T>(last);
         // Packed panels have room for whole vectors.
-        const bool full = plan.pack_b || last == GemmLanes<T>::count;
+        const bool full = plan.pack_b || job.whole;
         const T* b = plan.pack_b ? block + j * panel<T> * depth : s.b + p0 * s.ldb + column;
         for (int64_t i = 0; i < tiles; ++i) {
           const int64_t row = first_row[i];
           ahead.some();
           tile_for<T>(first_row[i + 1] - row, two, full)(
-              depth, rows[i], b, plan.pack_b ? panel<T> : s.ldb, s.alpha, beta,
-              {add.data + row * add.row + column, add.row}, s.c + row * s.ldc + column, s.ldc,
-              first_lanes<T>(last), last == GemmLanes<T>::count);
+              job, rows[i], b, add + row * job.add_row + column, s.c + row * s.ldc + column);
         }
       }
     }
