@@ -2,8 +2,9 @@
 
 Each round runs, for one group of cases after another, our benchmark and then
 PyTorch's: matrix cases with each thread count, BERT's with 2 threads on both
-sides, each in a process of its own whose peak memory is noted.  A slow spell of
-the machine hits both sides.  Over the rounds each case keeps its minimum (or
+sides, each in a process of its own whose peak memory is noted.  A time is the
+median of several blocks of steps, as many on both sides.  A slow spell of the
+machine hits both sides.  Over the rounds each case keeps its minimum (or
 median), PyTorch the better of its thread counts; compare.py judges the result.
 The folder given by --out receives the merged files ours.json and pytorch.json.
 
@@ -55,14 +56,21 @@ def times_of(command, field):
         return {name: time for name, (time, _) in compare.read_times(path, field).items()}, memory
 
 
+def block_options(group, count_option):
+    """Both sides take the median of as many blocks of as long; BERT's steps are long."""
+    blocks, seconds = ("3", "0.05") if group in BERT_GROUPS else ("7", "0.1")
+    return [count_option, blocks, "--min-time", seconds]
+
+
 def our_command(parsimony, group, threads):
-    return [parsimony, "bench", f"^{group}", "--threads", str(threads)]
+    return [parsimony, "bench", f"^{group}", "--threads", str(threads),
+            *block_options(group, "--repetitions")]
 
 
-def peer_command(group, threads, blocks):
+def peer_command(group, threads):
     script = "bert_peers.py" if group in BERT_GROUPS else "matrix_peers.py"
     return [sys.executable, os.path.join(HERE, script), "--filter", f"^{group}",
-            "--threads", str(threads), *blocks]
+            "--threads", str(threads), *block_options(group, "--blocks")]
 
 
 def measure(args):
@@ -78,9 +86,7 @@ def measure(args):
             for name, time in times.items():
                 ours.setdefault(name, []).append(time)
             for threads in (1,) if args.cpu_time else (2,) if bert else (1, 2):
-                # BERT's steps are long: fewer blocks, and one step will do.
-                blocks = ("--blocks", "3", "--min-time", "0.05") if bert else ()
-                times, memory = times_of(peer_command(group, threads, blocks), field)
+                times, memory = times_of(peer_command(group, threads), field)
                 for name, time in times.items():
                     peer.setdefault(name, {}).setdefault(threads, []).append(time)
                 if bert:

@@ -3,6 +3,7 @@
 #include <parsimony/files.hpp>
 #include <parsimony/threads.hpp>
 
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -22,12 +23,20 @@ namespace {
 struct BenchSettings {
   std::string filter;
   std::string json;
+  int repetitions = 1;
+  double min_time = 0.5;
   int threads = threads_unset;
 };
 
 #ifdef PARSIMONY_BENCHMARKS
 
 int run(const BenchSettings& s) {
+  if (s.repetitions < 1) {
+    throw ValueError(fmt::format("--repetitions: expected at least 1; got {}", s.repetitions));
+  }
+  if (!(s.min_time > 0) || !std::isfinite(s.min_time)) {
+    throw ValueError(fmt::format("--min-time: expected seconds above 0; got {}", s.min_time));
+  }
   apply_threads(s.threads);
   std::unique_ptr<AtomicFile> file;
   std::string measured;  // Google Benchmark writes here; the final name appears when all is done
@@ -36,7 +45,9 @@ int run(const BenchSettings& s) {
     measured = fmt::format("{}.{}.part", s.json, getpid());
   }
   std::vector<std::string> arguments = {
-      "parsimony bench", "--benchmark_color=" + std::string(color_on_stdout() ? "true" : "false")};
+      "parsimony bench", "--benchmark_color=" + std::string(color_on_stdout() ? "true" : "false"),
+      fmt::format("--benchmark_repetitions={}", s.repetitions),
+      fmt::format("--benchmark_min_time={}", s.min_time)};
   if (!s.filter.empty()) arguments.push_back("--benchmark_filter=" + s.filter);
   if (file) {
     arguments.push_back("--benchmark_out=" + measured);
@@ -86,10 +97,15 @@ Command bench_command() {
       "layers; base takes minutes. Beside PyTorch: bench/peers/run_pairs.py.";
   c.examples = {"parsimony bench", "parsimony bench 'dmf_step/full' --threads 1",
                 "parsimony bench 'bert_step/deep-lora/(tiny|mini)'",
-                "parsimony bench gemm --json times.json"};
-  c.options = {{"FILTER", "", "regular expression on the names (default: all)", &s->filter},
-               {"--json", "FILE", "write Google Benchmark's JSON there", &s->json},
-               threads_option(&s->threads)};
+                "parsimony bench gemm --json times.json",
+                "parsimony bench completion --repetitions 7 --min-time 0.1"};
+  c.options = {
+      {"FILTER", "", "regular expression on the names (default: all)", &s->filter},
+      {"--repetitions", "N",
+       "measure each so often, set up anew, and show the median too (default: 1)", &s->repetitions},
+      {"--min-time", "S", "seconds a repetition takes at least (default: 0.5)", &s->min_time},
+      {"--json", "FILE", "write Google Benchmark's JSON there", &s->json},
+      threads_option(&s->threads)};
   c.action = [s] { return run(*s); };
   return c;
 }
