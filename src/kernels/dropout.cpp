@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/parallel.hpp"
-#include "kernels/philox.hpp"
+#include "kernels/philox_lanes.hpp"
 #include "kernels/row_sums.hpp"
 
 namespace parsimony::kernels {
@@ -14,11 +14,20 @@ namespace {
 /// Counters are laid out as if every sequence had this many rows.
 constexpr std::int64_t longest_sequence = 1 << 20;
 
-void keep_block(const DropoutMask& mask, std::int64_t block, std::uint8_t* keep) {
-  constexpr int lanes = 16;
+/// Which of the 128 entries of a block stay.
+void keep_block(const DropoutMask& mask, const philox::Schedule& keys, std::int64_t block,
+                std::uint8_t* keep) {
+  constexpr int eight = philox::counters_at_once;
+  constexpr int lanes = 2 * eight;
   static_assert(lanes * 8 == dropout_block, "four words of two decisions a counter");
+  std::uint64_t counters[lanes];
+  for (int i = 0; i < lanes; ++i) {
+    counters[i] = static_cast<std::uint64_t>(block) * lanes + static_cast<std::uint64_t>(i);
+  }
   std::uint32_t words[4][lanes];
-  philox::blocks<lanes>(static_cast<std::uint64_t>(block) * lanes, mask.key, words);
+  for (int at = 0; at < lanes; at += eight) {
+    philox::eight_blocks(counters + at, keys, words[0] + at, lanes);
+  }
   for (int w = 0; w < 4; ++w) {
     for (int i = 0; i < lanes; ++i) {
       keep[2 * w * lanes + i] = (words[w][i] & 0xFFFFU) >= mask.threshold ? 1 : 0;
@@ -38,9 +47,10 @@ template <class T>
 void drop_row(const DropoutMask& mask, std::int64_t row, std::int64_t cols, const T* x, T* y) {
   const T inverse = static_cast<T>(1.0 / mask.kept());
   std::int64_t block = first_block(mask, row, cols);
+  const philox::Schedule keys = philox::schedule(mask.key);
   std::uint8_t keep[dropout_block];
   for (std::int64_t at = 0; at < cols; at += dropout_block) {
-    keep_block(mask, block++, keep);
+    keep_block(mask, keys, block++, keep);
     const std::int64_t count = std::min(dropout_block, cols - at);
     for (std::int64_t i = 0; i < count; ++i) {
       y[at + i] = keep[i] != 0 ? x[at + i] * inverse : T(0);
@@ -52,8 +62,11 @@ void drop_row(const DropoutMask& mask, std::int64_t row, std::int64_t cols, cons
 
 void dropout_keep_row(const DropoutMask& mask, std::int64_t row, std::int64_t cols,
                       std::uint8_t* keep) {
+  const philox::Schedule keys = philox::schedule(mask.key);
   std::int64_t block = first_block(mask, row, cols);
-  for (std::int64_t at = 0; at < cols; at += dropout_block) keep_block(mask, block++, keep + at);
+  for (std::int64_t at = 0; at < cols; at += dropout_block) {
+    keep_block(mask, keys, block++, keep + at);
+  }
 }
 
 template <class T>

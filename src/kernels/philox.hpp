@@ -30,36 +30,4 @@ inline Block block(Block x, Key key) {
   return x;
 }
 
-/// The blocks of `lanes` consecutive 64-bit counters from `first`, upper counter words 0, word by
-/// word: out[w][i] is word w of counter first + i. The same numbers as block(), in loops that the
-/// compiler turns into vector code.
-template <int lanes>
-void blocks(std::uint64_t first, std::uint64_t key, std::uint32_t (&out)[4][lanes]) {
-  auto& x0 = out[0];
-  auto& x1 = out[1];
-  auto& x2 = out[2];
-  auto& x3 = out[3];
-  for (int i = 0; i < lanes; ++i) {
-    const std::uint64_t counter = first + static_cast<std::uint64_t>(i);
-    x0[i] = static_cast<std::uint32_t>(counter);
-    x1[i] = static_cast<std::uint32_t>(counter >> 32);
-    x2[i] = 0;
-    x3[i] = 0;
-  }
-  auto key0 = static_cast<std::uint32_t>(key);
-  auto key1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < rounds; ++round) {
-    for (int i = 0; i < lanes; ++i) {
-      const std::uint64_t product0 = multiplier0 * x0[i];
-      const std::uint64_t product1 = multiplier1 * x2[i];
-      x0[i] = static_cast<std::uint32_t>(product1 >> 32) ^ x1[i] ^ key0;
-      x1[i] = static_cast<std::uint32_t>(product1);
-      x2[i] = static_cast<std::uint32_t>(product0 >> 32) ^ x3[i] ^ key1;
-      x3[i] = static_cast<std::uint32_t>(product0);
-    }
-    key0 += weyl0;
-    key1 += weyl1;
-  }
-}
-
 }  // namespace parsimony::philox

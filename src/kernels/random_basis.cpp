@@ -4,11 +4,7 @@
 #include <vector>
 
 #include "kernels/parallel.hpp"
-#include "kernels/philox.hpp"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "kernels/philox_lanes.hpp"
 
 namespace parsimony::kernels {
 
@@ -19,119 +15,45 @@ constexpr std::int64_t halves = 8;             // half-words of a block
 constexpr std::int64_t tile = lanes * halves;  // entries made at a time
 constexpr double unit = 1.0 / 32768;
 
-/// The round keys of a key, words alternating.
-struct Schedule {
-  std::uint64_t words[2 * philox::rounds];
-};
-
-Schedule schedule(std::uint64_t key) {
-  Schedule s;
-  auto k0 = static_cast<std::uint32_t>(key);
-  auto k1 = static_cast<std::uint32_t>(key >> 32);
-  for (std::ptrdiff_t round = 0; round < philox::rounds; ++round) {
-    s.words[2 * round] = k0;
-    s.words[2 * round + 1] = k1;
-    k0 += philox::weyl0;
-    k1 += philox::weyl1;
-  }
-  return s;
-}
-
 /// Where half-word h of lane l stands in a tile: four half-words of all lanes, then the other four.
 constexpr std::int64_t place(std::int64_t lane, std::int64_t half) {
   return half / 4 * (tile / 2) + lane * 4 + half % 4;
 }
 
-#if defined(__AVX512F__)
-#define PARSIMONY_WORDS
-using Words = __m512i;  // of eight lanes
-// The forms with a mask, all of it set, which the compiler drops: those without one warn.
-constexpr __mmask8 every = 0xFF;
-inline Words load(const std::uint64_t* x) { return _mm512_loadu_si512(x); }
-inline Words all_words(std::uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
-inline Words multiply(Words a, Words b) { return _mm512_maskz_mul_epu32(every, a, b); }
-inline Words upper(Words x) { return _mm512_maskz_srli_epi64(every, x, 32); }
-inline Words exclusive_or(Words a, Words b, Words c) {
-  constexpr int three_way = 0x96;
-  return _mm512_ternarylogic_epi64(a, b, c, three_way);
-}
+#ifdef PARSIMONY_WORDS
+using philox::Words;
+
 /// The lower halves of a and b side by side.
 inline void store_pairs(std::int16_t* out, Words a, Words b) {
+#ifdef __AVX512F__
   constexpr __mmask16 odd = 0xAAAA;
-  _mm512_storeu_si512(out, _mm512_mask_mov_epi32(a, odd, _mm512_maskz_slli_epi64(every, b, 32)));
-}
-#elif defined(__AVX2__)
-#define PARSIMONY_WORDS
-using Words = __m256i;  // of four lanes
-inline Words load(const std::uint64_t* x) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-}
-inline Words all_words(std::uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
-inline Words multiply(Words a, Words b) { return _mm256_mul_epu32(a, b); }
-inline Words upper(Words x) { return _mm256_srli_epi64(x, 32); }
-inline Words exclusive_or(Words a, Words b, Words c) {
-  return _mm256_xor_si256(a, _mm256_xor_si256(b, c));
-}
-inline void store_pairs(std::int16_t* out, Words a, Words b) {
+  _mm512_storeu_si512(out,
+                      _mm512_mask_mov_epi32(a, odd, _mm512_maskz_slli_epi64(philox::every, b, 32)));
+#else
   constexpr int odd = 0xAA;
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
                       _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), odd));
+#endif
 }
 #endif
 
-/// The half-words of eight blocks, as place() says. 32-bit words sit in 64-bit lanes, whose upper
-/// halves may hold anything: the multiplication reads the lower ones only.
-inline void make_tile(const std::uint64_t* counters, const Schedule& keys, std::int16_t* out) {
+/// The half-words of eight blocks, as place() says.
+inline void make_tile(const std::uint64_t* counters, const philox::Schedule& keys,
+                      std::int16_t* out) {
 #ifdef PARSIMONY_WORDS
-  constexpr std::ptrdiff_t width = sizeof(Words) / sizeof(std::uint64_t);
-  constexpr std::ptrdiff_t parts = lanes / width;
-  const Words multiplier0 = all_words(philox::multiplier0);
-  const Words multiplier1 = all_words(philox::multiplier1);
-  Words x0[parts], x1[parts], x2[parts], x3[parts];
-  for (std::ptrdiff_t part = 0; part < parts; ++part) {
-    x0[part] = load(counters + part * width);
-    x1[part] = upper(x0[part]);
-    x2[part] = x3[part] = all_words(0);
-  }
-#pragma GCC unroll 10
-  for (std::ptrdiff_t round = 0; round < philox::rounds; ++round) {
-    const Words k0 = all_words(keys.words[2 * round]);
-    const Words k1 = all_words(keys.words[2 * round + 1]);
-    for (std::ptrdiff_t part = 0; part < parts; ++part) {
-      const Words product0 = multiply(multiplier0, x0[part]);
-      const Words product1 = multiply(multiplier1, x2[part]);
-      x0[part] = exclusive_or(upper(product1), x1[part], k0);
-      x1[part] = product1;
-      x2[part] = exclusive_or(upper(product0), x3[part], k1);
-      x3[part] = product0;
-    }
-  }
-  for (std::ptrdiff_t part = 0; part < parts; ++part) {
+  Words x[4][philox::parts];
+  philox::eight_blocks(counters, keys, x);
+  for (std::ptrdiff_t part = 0; part < philox::parts; ++part) {
     constexpr std::ptrdiff_t of_words = sizeof(Words) / sizeof(std::int16_t);
-    store_pairs(out + part * of_words, x0[part], x1[part]);
-    store_pairs(out + tile / 2 + part * of_words, x2[part], x3[part]);
+    store_pairs(out + part * of_words, x[0][part], x[1][part]);
+    store_pairs(out + tile / 2 + part * of_words, x[2][part], x[3][part]);
   }
 #else
-  constexpr std::uint64_t low = 0xFFFFFFFF;
-  std::uint64_t x0[lanes], x1[lanes], x2[lanes] = {}, x3[lanes] = {};
+  std::uint32_t words[4][lanes];
+  philox::eight_blocks(counters, keys, words[0], lanes);
   for (int l = 0; l < lanes; ++l) {
-    x0[l] = counters[l] & low;
-    x1[l] = counters[l] >> 32;
-  }
-  for (std::ptrdiff_t round = 0; round < philox::rounds; ++round) {
-    for (int l = 0; l < lanes; ++l) {
-      const std::uint64_t product0 = philox::multiplier0 * x0[l];
-      const std::uint64_t product1 = philox::multiplier1 * x2[l];
-      x0[l] = (product1 >> 32) ^ x1[l] ^ keys.words[2 * round];
-      x1[l] = product1 & low;
-      x2[l] = (product0 >> 32) ^ x3[l] ^ keys.words[2 * round + 1];
-      x3[l] = product0 & low;
-    }
-  }
-  for (int l = 0; l < lanes; ++l) {
-    const std::uint64_t words[] = {x0[l], x1[l], x2[l], x3[l]};
     for (int h = 0; h < halves; ++h) {
-      out[place(l, h)] = static_cast<std::int16_t>(words[h / 2] >> (h % 2 * 16));
+      out[place(l, h)] = static_cast<std::int16_t>(words[h / 2][l] >> (h % 2 * 16));
     }
   }
 #endif
@@ -165,9 +87,9 @@ struct Tiles {
   }
 };
 
-std::vector<Schedule> schedules(std::int64_t count, const std::uint64_t* keys) {
-  std::vector<Schedule> all(static_cast<std::size_t>(count));
-  std::transform(keys, keys + count, all.begin(), schedule);
+std::vector<philox::Schedule> schedules(std::int64_t count, const std::uint64_t* keys) {
+  std::vector<philox::Schedule> all(static_cast<std::size_t>(count));
+  std::transform(keys, keys + count, all.begin(), philox::schedule);
   return all;
 }
 
@@ -180,7 +102,7 @@ template <class T>
 void combine_random(std::int64_t count, const std::uint64_t* keys, const T* coefficients,
                     std::int64_t rows, std::int64_t cols, const std::int64_t* ids, T* out) {
   const Tiles tiles{rows, cols, ids};
-  const std::vector<Schedule> all = schedules(count, keys);
+  const std::vector<philox::Schedule> all = schedules(count, keys);
   T total = 0;
   for (std::int64_t i = 0; i < count; ++i) total += coefficients[i];
   const T half = total / 2;
@@ -216,7 +138,7 @@ template <class T>
 void random_inner_products(std::int64_t count, const std::uint64_t* keys, std::int64_t rows,
                            std::int64_t cols, const std::int64_t* ids, const T* g, T* products) {
   const Tiles tiles{rows, cols, ids};
-  const std::vector<Schedule> all = schedules(count, keys);
+  const std::vector<philox::Schedule> all = schedules(count, keys);
   // g and the counters in the order of the tiles, entries that the matrix does not have as 0.
   const std::int64_t groups = (tiles.count() + together - 1) / together;
   std::vector<T> packed(static_cast<std::size_t>(groups * together * tile), T(0));

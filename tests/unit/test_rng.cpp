@@ -9,7 +9,7 @@
 #include <set>
 #include <vector>
 
-#include "kernels/philox.hpp"
+#include "kernels/philox_lanes.hpp"
 #include "support/catch.hpp"
 
 using namespace parsimony;
@@ -63,6 +63,28 @@ TEST_CASE("Philox gives the known answers of its authors", "[rng]") {
   CHECK(rng.next_u64() == 0x9b00dbd8bc57ac4c);
   const philox::Block second = philox::block({1, 0, 0, 0}, {0, 0});
   CHECK(static_cast<std::uint32_t>(rng.next_u64()) == second[0]);
+}
+
+TEST_CASE("Philox gives eight blocks at a time as it gives one", "[rng]") {
+  constexpr int count = philox::counters_at_once;
+  constexpr std::ptrdiff_t stride = count + 3;
+  const auto low = [](std::uint64_t x) { return static_cast<std::uint32_t>(x); };
+  for (const std::uint64_t key : {std::uint64_t{0}, std::uint64_t{0xFEDCBA9876543210}}) {
+    // Across the border of the lower word, and where the upper one is large.
+    for (const std::uint64_t first :
+         {std::uint64_t{0xFFFFFFFC}, std::uint64_t{0xABCDEF0123456789}}) {
+      std::uint64_t counters[count];
+      for (std::size_t i = 0; i < count; ++i) counters[i] = first + i * i;
+      std::uint32_t words[4 * stride] = {};
+      philox::eight_blocks(counters, philox::schedule(key), words, stride);
+      for (std::size_t i = 0; i < count; ++i) {
+        const philox::Block expected = philox::block(
+            {low(counters[i]), low(counters[i] >> 32), 0, 0}, {low(key), low(key >> 32)});
+        for (std::size_t w = 0; w < 4; ++w) CHECK(words[w * stride + i] == expected[w]);
+      }
+      CHECK(words[count] == 0);
+    }
+  }
 }
 
 TEST_CASE("uniform and normal draws follow their distributions", "[rng]") {
