@@ -149,11 +149,7 @@ void tile(const Job<T>& job, const T* a, const T* b, const T* add, T* c) {
   if (job.ldb == panel<T> && job.a_column == tile_rows) {
     multiply<steps, 1, masked>(job, sum, a, Known<1>{}, Known<tile_rows>{}, b, Known<panel<T>>{},
                                k);
-  } else if (job.ldb == panel<T> && job.a_column == 1) {
-    multiply<steps, row_pointers, masked>(job, sum, a, job.a_row, Known<1>{}, b, Known<panel<T>>{},
-                                          k);
-  }
-  if (job.a_column == 1) {
+  } else if (job.a_column == 1) {
     multiply<steps, row_pointers, masked>(job, sum, a, job.a_row, Known<1>{}, b, job.ldb, k);
   }
   multiply<1, (height + 2) / 3, masked>(job, sum, a, job.a_row, job.a_column, b, job.ldb, k);
