@@ -10,8 +10,9 @@
 // own (adapter_config); AdapterOptions holds a method's name and what differs from the defaults:
 // AdapterOptions o{"lora"}; o.set("rank", 4).set("init", "peft"). A method overrides more only
 // where it must: applied() to put another base in the place of W (OLoRA, PiSSA), linear() and
-// rows() for what is no sum of base and update, exact_pair() where the pair is not what update()
-// computes with, rate_factors() for parameters with a learning rate of their own.
+// rows() for what is no sum of base and update (is_sum() says that it is one), exact_pair() where
+// the pair is not what update() computes with, rate_factors() for parameters with a learning rate
+// of their own.
 #pragma once
 
 #include <parsimony/config.hpp>
@@ -22,6 +23,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,11 +37,12 @@ struct WeightUpdate {
   Var<T> dense;
 };
 
-/// What a layer computes with: base + update.
+/// What a layer computes with: base + update, either of which may be undefined.
 template <class T>
 struct LayerWeight {
   Var<T> base;  // (m, n)
   WeightUpdate<T> update;
+  Var<T> bias = {};  // (m), where Linear::as_weight knows it
 };
 
 /// A plain LoRA pair with scaling 1 (alpha = rank): b a is ΔW of a linear layer, and the transpose
@@ -90,6 +93,11 @@ class Adapter : public Module<T> {
   /// x (W + ΔW)ᵀ + b, with dropout on the input of a low-rank update in training.
   virtual Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                         Pass& pass) const;
+  /// True where linear() is the product with applied() and nothing else but adapter_dropout, so
+  /// that a caller may use the weight in another way. A method says so itself.
+  virtual bool is_sum() const { return false; }
+  /// applied(), where linear() in this pass is the product with it; null where not.
+  std::optional<LayerWeight<T>> as_weight(const Var<T>& weight, const Pass& pass) const;
   /// Rows of W + ΔW.
   virtual Var<T> rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const;
   /// Parameters, as listed here, whose step is not the learning rate but a multiple of it.

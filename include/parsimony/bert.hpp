@@ -59,9 +59,10 @@ template <class T>
 struct BertLayer : Module<T> {
   BertLayer(const BertConfig& config, const Initializer& init);
   /// x (batch, length, hidden) to the same, or with `first_only` to its first token's row (batch,
-  /// 1, hidden), for which the others need no more than their keys and values. Where `rows` are
-  /// defined x has these of the (batch · length) rows alone, (rows, hidden), each sequence's first
-  /// token among them; so has the result, without `first_only`.
+  /// 1, hidden), for which nothing of the others is computed but their keys and values, and not
+  /// these where class_attention does. Where `rows` are defined x has these of the (batch · length)
+  /// rows alone, (rows, hidden), each sequence's first token among them; so has the result, without
+  /// `first_only`.
   Var<T> operator()(const Var<T>& x, const Tensor<std::uint8_t>& mask,
                     const Tensor<std::int64_t>& rows, Pass& pass, bool first_only = false) const;
 
@@ -115,8 +116,8 @@ class Bert : public Model<T> {
   /// tanh of the pooler's layer on the first token, (batch, hidden).
   Var<T> pooled(const Var<T>& hidden, Pass& pass) const;
   /// Outputs of the classification head (batch, num_labels). It reads the first token only, so
-  /// the last layer computes no other row past its keys and values: the same numbers as from
-  /// hidden() and pooled(), with less work.
+  /// the last layer computes no other row (BertLayer): the same numbers as from hidden() and
+  /// pooled(), with less work.
   Var<T> logits(const TokenBatch& batch, Pass& pass) const override;
   /// Scores over the vocabulary (positions, vocab_size) at the given places of the flattened
   /// (batch · length) tokens.

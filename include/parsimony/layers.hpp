@@ -67,6 +67,8 @@ class Pass {
 
 template <class T>
 class Adapter;
+template <class T>
+struct LayerWeight;
 
 /// A module around one weight matrix, which may carry an adapter: then the module computes with
 /// weight + ΔW, and the adapter's parameters are listed under the module's name.
@@ -113,6 +115,10 @@ class Linear : public Adaptable<T> {
   Linear(const Var<T>& weight, const Var<T>& bias);
   /// x (..., in) to (..., out).
   Var<T> operator()(const Var<T>& x, Pass& pass) const;
+  /// The weight and bias of the affine map that operator() is in this pass, with an adapter's
+  /// update, or the pair alone; null where it is something else: by an adapter that is no sum or
+  /// drops out its input, or one on a pair.
+  std::optional<LayerWeight<T>> as_weight(const Pass& pass) const;
 
   /// Makes it a pair, in the place of what it was: reduce (r, in), expand (out, r), bias (out) or
   /// undefined. @throws ShapeError if they do not fit the layer; ValueError if it has an adapter.
@@ -137,6 +143,19 @@ class Linear : public Adaptable<T> {
   index_t in_, out_;
   std::unique_ptr<Pair> pair_;
 };
+
+/// attention(query, key(x), value(x), heads, mask, probability, pass.next()) of one query a
+/// sequence, as the class token's of a classifier's last layer (Touvron et al. 2021), without the
+/// two products over all rows: the query goes through the keys' weight, and what it sees of x
+/// through the values'. The same numbers to rounding, for 1 / (heads * width) of the work. x
+/// (batch, length, in), query and result (batch, 1, heads * width). Null where a layer has no
+/// such weights (Linear::as_weight).
+/// @throws ShapeError
+template <class T>
+std::optional<Var<T>> class_attention(const Var<T>& query, const Var<T>& x, const Linear<T>& key,
+                                      const Linear<T>& value, index_t heads,
+                                      const Tensor<std::uint8_t>& mask, double probability,
+                                      Pass& pass);
 
 /// Rows of W (count, width) by number.
 template <class T>

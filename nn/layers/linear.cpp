@@ -41,6 +41,18 @@ Var<T> Linear<T>::operator()(const Var<T>& x, Pass& pass) const {
   return this->times(x, bias);
 }
 
+template <class T>
+std::optional<LayerWeight<T>> Linear<T>::as_weight(const Pass& pass) const {
+  if (pair_) {
+    if (pair_->reduce.adapter() != nullptr || pair_->expand.adapter() != nullptr) return {};
+    return LayerWeight<T>{{}, {pair_->expand.weight, pair_->reduce.weight, {}}, pair_->expand.bias};
+  }
+  if (this->adapter() == nullptr) return LayerWeight<T>{this->weight, {}, bias};
+  auto found = this->adapter()->as_weight(this->weight, pass);
+  if (found) found->bias = bias;
+  return found;
+}
+
 /// Drops what the layer holds.
 template <class T>
 void Linear<T>::clear(const char* op) {

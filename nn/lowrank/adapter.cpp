@@ -70,21 +70,29 @@ LayerWeight<T> Adapter<T>::applied(const Var<T>& weight) const {
 template <class T>
 Var<T> Adapter<T>::linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                           Pass& pass) const {
-  const auto [base, u] = applied(weight);
-  if (u.dense.defined()) return parsimony::linear(x, add(base, u.dense), bias);
+  const LayerWeight<T> w = applied(weight);
+  const auto& [left, right, dense] = w.update;
+  if (dense.defined()) return parsimony::linear(x, add(w.base, dense), bias);
   const double p = pass.dropout(dropout_);
-  if (p == 0) return low_rank_linear(x, base, bias, u.left, u.right);
+  if (p == 0) return low_rank_linear(x, w.base, bias, left, right);
   const Var<T> rows =
-      matmul(parsimony::dropout(x, p, pass.next(), pass.places(x)), u.right, false, true);
-  return add(parsimony::linear(x, base, bias), matmul(rows, u.left, false, true));
+      matmul(parsimony::dropout(x, p, pass.next(), pass.places(x)), right, false, true);
+  return add(parsimony::linear(x, w.base, bias), matmul(rows, left, false, true));
+}
+
+template <class T>
+std::optional<LayerWeight<T>> Adapter<T>::as_weight(const Var<T>& weight, const Pass& pass) const {
+  if (!is_sum() || pass.dropout(dropout_) != 0) return std::nullopt;
+  return applied(weight);
 }
 
 template <class T>
 Var<T> Adapter<T>::rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const {
-  const auto [base, u] = applied(weight);
-  const Var<T> rows = gather_rows(base, ids);
-  if (u.dense.defined()) return add(rows, gather_rows(u.dense, ids));
-  return add(rows, matmul(gather_rows(u.left, ids), u.right));
+  const LayerWeight<T> w = applied(weight);
+  const auto& [left, right, dense] = w.update;
+  const Var<T> rows = gather_rows(w.base, ids);
+  if (dense.defined()) return add(rows, gather_rows(dense, ids));
+  return add(rows, matmul(gather_rows(left, ids), right));
 }
 
 template <class T>

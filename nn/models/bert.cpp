@@ -120,16 +120,24 @@ Var<T> BertLayer<T>::operator()(const Var<T>& x, const Tensor<std::uint8_t>& mas
     return packed ? spread_out(y, rows, batch, length) : y;
   };
   const auto& self = attention_.self;
+  const index_t heads = config_.num_attention_heads;
+  const double attention_drop = pass.dropout(config_.attention_probs_dropout_prob);
   const Var<T> asking = first_only ? first_rows(x, rows, batch, length) : x;
   const Var<T> query = self.query(asking, pass);
-  const Var<T> key = side_by_side(self.key(x, pass));
-  const Var<T> value = side_by_side(self.value(x, pass));
-  Var<T> context =
-      attention(first_only ? query : side_by_side(query), key, value, config_.num_attention_heads,
-                mask, pass.dropout(config_.attention_probs_dropout_prob), pass.next());
-  if (packed && !first_only) {
-    context = gather_rows(reshape(context, {batch * length, context.dim(-1)}), rows);
+  std::optional<Var<T>> seen;
+  if (first_only) {
+    seen = class_attention(query, side_by_side(x), self.key, self.value, heads, mask,
+                           attention_drop, pass);
   }
+  if (!seen) {
+    const Var<T> key = side_by_side(self.key(x, pass));
+    const Var<T> value = side_by_side(self.value(x, pass));
+    seen = attention(first_only ? query : side_by_side(query), key, value, heads, mask,
+                     attention_drop, pass.next());
+  }
+  const Var<T> context = packed && !first_only
+                             ? gather_rows(reshape(*seen, {batch * length, seen->dim(-1)}), rows)
+                             : *seen;
   const auto& out = attention_.output;
   const Var<T> attended = out.norm.of_sum(out.dense(context, pass), asking, drop, pass);
   const Var<T> wide = activate(config_.hidden_act, intermediate_.dense(attended, pass));

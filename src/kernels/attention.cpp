@@ -90,6 +90,11 @@ Head head_of(const AttentionShape& s, std::int64_t item) {
           std::clamp<std::int64_t>(n - first, 0, s.queries), first};
 }
 
+/// Heads that are rows of one product: those of a single query that share keys.
+std::int64_t heads_together(const AttentionShape& s) {
+  return s.queries == 1 ? s.heads / s.kv_heads : 1;
+}
+
 /// Rows of a causal head that are computed together, and keys that are weighted together: both
 /// counted from the sequence's beginning, so that a row's sums do not depend on the other rows.
 constexpr std::int64_t causal_rows = 64, causal_keys = 128;
@@ -112,8 +117,7 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
   const std::int64_t ld = s.hidden();
   const std::int64_t ld_kv = s.kv_hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
-  // A single query's heads that share keys are rows of one product; else a head is one.
-  const std::int64_t together = s.queries == 1 ? s.heads / s.kv_heads : 1;
+  const std::int64_t together = heads_together(s);
   const std::int64_t ld_q = together > 1 ? s.width : ld;
   const std::int64_t cost = 2 * together * s.queries * s.length * s.width;
   parallel_for(s.batch * s.heads / together, cost, [&](std::int64_t first, std::int64_t last) {
@@ -165,22 +169,23 @@ void attention(const AttentionShape& s, const DropoutMask& dropout, const T* q, 
 template <class T>
 void attention_backward(const AttentionShape& s, const DropoutMask& dropout, const T* q, const T* k,
                         const T* v, const T* probabilities, const T* dout, T* dq, T* dk, T* dv) {
-  const std::int64_t ld = s.hidden();
   const std::int64_t ld_kv = s.kv_hidden();
   const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(s.width)));
   const T inverse = static_cast<T>(1.0 / dropout.kept());
   const std::int64_t group = s.heads / s.kv_heads;
+  const std::int64_t together = heads_together(s);
+  const std::int64_t ld = together > 1 ? s.width : s.hidden();
   const std::int64_t cost = 4 * s.queries * s.length * s.width * group;
   // Several products into one block add to zeros; a single one overwrites.
-  const bool adds = s.causal || group > 1;
-  const auto one_head = [&](std::int64_t item) {
+  const bool adds = s.causal || group > together;
+  const auto some_heads = [&](std::int64_t item) {
     const Head h = head_of(s, item);
     const std::int64_t n = h.n;
     const auto clear = [&](T* d, std::int64_t stride, std::int64_t from, std::int64_t to) {
       if (d == nullptr) return;
       for (std::int64_t i = from; i < to; ++i) std::fill_n(d + i * stride, s.width, T(0));
     };
-    clear(dq == nullptr ? dq : dq + h.q, ld, h.m, s.queries);
+    clear(dq == nullptr ? dq : dq + h.q, ld, h.m * together, s.queries * together);
     if (item % group == 0) {
       const std::int64_t from = adds || h.m == 0 ? 0 : n;
       clear(dk == nullptr ? dk : dk + h.kv, ld_kv, from, s.length);
@@ -188,16 +193,17 @@ void attention_backward(const AttentionShape& s, const DropoutMask& dropout, con
     }
     if (h.m == 0) return;
     const T* p = probabilities + item * s.queries * s.length;
-    T* weights = scratch<T>(0, h.m * n);
-    T* ds = scratch<T>(1, h.m * n);
+    const std::int64_t ld_p = together > 1 ? s.length : n;
+    T* weights = scratch<T>(0, together * h.m * n);
+    T* ds = scratch<T>(1, together * h.m * n);
     const T beta = adds ? T(1) : T(0);
     for_row_blocks(s, h, [&](std::int64_t begin, std::int64_t end, std::int64_t keys) {
-      const std::int64_t rows = end - begin;
+      const std::int64_t rows = (end - begin) * together;
       const T* upstream = dout + h.q + begin * ld;
       gemm(false, true, rows, keys, s.width, T(1), upstream, ld, v + h.kv, ld_kv, T(0),
            ds + begin * n, n);
-      for (std::int64_t i = begin; i < end; ++i) {
-        const T* pr = p + i * n;
+      for (std::int64_t i = begin; i < begin + rows; ++i) {
+        const T* pr = p + i * ld_p;
         T* wr = weights + i * n;
         T* dr = ds + i * n;
         // <P, dP> = <D, dD>, so one sum does for both. A dropped -0 weighs nothing either way.
@@ -222,7 +228,9 @@ void attention_backward(const AttentionShape& s, const DropoutMask& dropout, con
     });
   };
   parallel_for(s.batch * s.kv_heads, cost, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t item = first * group; item < last * group; ++item) one_head(item);
+    for (std::int64_t item = first * group; item < last * group; item += together) {
+      some_heads(item);
+    }
   });
 }
 

@@ -235,14 +235,25 @@ Plan<T> plan(const Product<T>& s) {
   return it;
 }
 
+/// What of op(b) block n is: panels from column j0, rows p0 to p0 + depth.
+struct Block {
+  int64_t j0, panels, p0, depth;
+};
+
+template <class T>
+Block block_at(const Product<T>& s, const Plan<T>& plan, int64_t n) {
+  const int64_t j0 = n / plan.k_blocks * plan.n_size;
+  const int64_t pb = n % plan.k_blocks;
+  const int64_t p0 = s.k * pb / plan.k_blocks;
+  return {j0, blocks_of(std::min(plan.n_size, s.n - j0), panel<T>), p0,
+          s.k * (pb + 1) / plan.k_blocks - p0};
+}
+
 /// Member t's share of the panels of block n of op(b).
 template <class T>
 void pack_block(const Product<T>& s, const Plan<T>& plan, int64_t n, int64_t t, int64_t count,
                 T* block) {
-  const int64_t j0 = n / plan.k_blocks * plan.n_size;
-  const int64_t panels = blocks_of(std::min(plan.n_size, s.n - j0), panel<T>);
-  const int64_t p0 = s.k * (n % plan.k_blocks) / plan.k_blocks;
-  const int64_t depth = s.k * (n % plan.k_blocks + 1) / plan.k_blocks - p0;
+  const auto [j0, panels, p0, depth] = block_at(s, plan, n);
   const int64_t end = panels * (t + 1) / count;
   constexpr int together = 4;  // a row of b is another page each: few lines of it would be wasteful
   for (int64_t j = panels * t / count; j < end;) {
@@ -273,11 +284,8 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
   // than reading a block back from the L3 cache, above all where threads share a core.
   const int64_t stage = count > 1 ? plan.stage : 1;
   for (int64_t n = 0; n < blocks; ++n) {
-    const int64_t j0 = n / plan.k_blocks * plan.n_size;
-    const int64_t panels = blocks_of(std::min(plan.n_size, s.n - j0), panel<T>);
-    const int64_t pb = n % plan.k_blocks;
-    const int64_t p0 = s.k * pb / plan.k_blocks;
-    const int64_t depth = s.k * (pb + 1) / plan.k_blocks - p0;
+    const auto [j0, panels, p0, depth] = block_at(s, plan, n);
+    const bool first_sums = n % plan.k_blocks == 0;
     T* block = packed + n % (2 * stage) * room;
     if (plan.pack_b && n % stage == 0) {
       for (int64_t ahead = n; ahead < std::min(n + stage, blocks); ++ahead) {
@@ -289,7 +297,7 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
 #pragma omp barrier
       }
     }
-    const bool biased = pb == 0 && s.bias != nullptr;
+    const bool biased = first_sums && s.bias != nullptr;
     Job<T> job{depth,
                s.lda,
                1,
@@ -297,7 +305,7 @@ void work(const Product<T>& s, const Plan<T>& plan, int64_t t, int64_t count, T*
                biased ? 0 : s.ldc,
                s.ldc,
                s.alpha,
-               pb > 0 || biased ? T(1) : s.beta,
+               !first_sums || biased ? T(1) : s.beta,
                true};
     if (s.trans_a) std::swap(job.a_row, job.a_column);
     if (plan.pack_a) job.a_row = 1, job.a_column = tile_rows;

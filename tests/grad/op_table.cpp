@@ -291,6 +291,12 @@ void transformer_layers() {
       return attention(x[0] + around, x[1] - slice(around, 2, 0, 6), x[2], {4, 2, false},
                        key_mask(), p, rng);
     });
+    row("attention, one query of heads that share keys" + name,
+        {{{3, 1, 12}}, {{3, 4, 6}}, {{3, 4, 6}}}, [=](auto& x) {
+          const Var<Scalar<decltype(x)>> around(Rng(6).normal<Scalar<decltype(x)>>({3, 4, 12}));
+          return attention(x[0] + slice(around, 1, 0, 1), x[1] - slice(around, 2, 0, 6), x[2],
+                           {4, 2, false}, key_mask(), p, rng);
+        });
     // More rows than are computed together, fewer queries than tokens.
     row("attention, causal, last queries" + name, {{{1, 70, 4}}, {{1, 73, 2}}, {{1, 73, 2}}},
         [=](auto& x) {

@@ -77,6 +77,71 @@ TEST_CASE("adapters: every method has a row, options of one type, and help") {
   }
 }
 
+/// Layers from 13 to 12 with an adapter each, off its start.
+template <class T>
+struct KeyAndValue {
+  explicit KeyAndValue(const AdapterRow& row, bool with_bias)
+      : key(side_in, 12, Rng(5), 0.4, with_bias), value(side_in, 12, Rng(6), 0.4, with_bias) {
+    for (Linear<T>* layer : {&key, &value}) {
+      layer->weight.set_requires_grad(false);
+      if (with_bias) layer->bias.assign(Rng(7).normal<T>({12}));
+      AdapterSite<T> site = site_of<T>(false);
+      site.weight = layer->weight.value();
+      layer->adapt(adapter_method<T>(row.options.method).make(site, with_rank(row.options, rank)));
+      disturb(*layer->adapter());
+    }
+  }
+  Linear<T> key, value;
+};
+
+TEST_CASE("adapters: a class token's attention by the layers' weights is that by keys and values") {
+  std::size_t sums = 0;
+  for (const AdapterRow& row : adapter_table()) {
+    for (const bool with_bias : {true, false}) {
+      for (const double drop : {0.0, 0.3}) {
+        CAPTURE(row.title, with_bias, drop);
+        KeyAndValue<double> layers(row, with_bias);
+        const Tensor<std::uint8_t> mask({3, 4}, {1, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0});
+        const auto run = [&](bool by_weights) {
+          Var<double> x(Rng(1).normal<double>({3, 4, side_in}), true);
+          Var<double> query(Rng(2).normal<double>({3, 1, 12}), true);
+          Pass pass(Rng(3));
+          const std::optional<Var<double>> y =
+              by_weights ? class_attention(query, x, layers.key, layers.value, 3, mask, drop, pass)
+                         : attention(query, layers.key(x, pass), layers.value(x, pass), 3, mask,
+                                     drop, pass.next());
+          std::vector<Tensor<double>> out;
+          if (!y) return out;
+          backward(*y, Rng(4).normal<double>(y->shape()));
+          out = {y->value(), x.grad(), query.grad()};
+          for (Linear<double>* layer : {&layers.key, &layers.value}) {
+            for (auto& [name, var] : layer->named_parameters()) {
+              // The softmax does not see what all scores have in common.
+              const bool nought = layer == &layers.key && name == "bias";
+              if (!nought && var.requires_grad()) out.push_back(var.grad());
+              var.zero_grad();
+            }
+          }
+          return out;
+        };
+        const auto few = run(true);
+        if (few.empty()) {
+          CHECK_FALSE(layers.key.adapter()->is_sum());
+          continue;
+        }
+        ++sums;
+        const auto all = run(false);
+        REQUIRE(few.size() == all.size());
+        for (std::size_t i = 0; i < few.size(); ++i) {
+          CAPTURE(i);
+          CHECK(largest_difference(few[i], all[i]) < 1e-12);
+        }
+      }
+    }
+  }
+  CHECK(sums > 20);
+}
+
 TEST_CASE("adapters: the start is the base layer, the count is the formula's") {
   for_each_row([](const AdapterRow& row, bool embedding) {
     const auto adapter = made<double>(row, embedding);

@@ -101,7 +101,8 @@ TEST_CASE("pc-lora: equal to the model at first, a factored one without the weig
   }
   drop_bases(model);
   CHECK(factored_ranks(model) == ranks);
-  CHECK(max_abs(sub(outputs(), without)) == 0);
+  // The last layer's attention sums in another order where it may use the pairs (class_attention).
+  CHECK(max_abs(sub(outputs(), without)) < 1e-13);
   const auto layers = compressible_layers(model);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     CHECK(layers[i].layer->expand().weight.node() == handles[i].node());

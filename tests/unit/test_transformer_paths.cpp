@@ -94,6 +94,66 @@ TEST_CASE("attention: leading queries come out as among all of them") {
   }
 }
 
+TEST_CASE("attention: one query's heads that share keys are as heads with keys of their own") {
+  const Rng rng(8);
+  const Tensor<std::uint8_t> mask({3, 5}, {1, 1, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0});
+  const auto x = [&](const char* name, const Shape& shape) {
+    return Var<double>(rng.split(name).normal<double>(shape), true);
+  };
+  const auto twice = [](const Var<double>& shared) {  // keys of heads 0 and 1, then of 2 and 3
+    const Var<double> a = slice(shared, 2, 0, 3);
+    const Var<double> b = slice(shared, 2, 3, 6);
+    return concat<double>({a, a, b, b}, 2);
+  };
+  for (const double p : {0.0, 0.4}) {
+    const auto gradients = [&](bool shared) {
+      std::vector<Var<double>> in{x("q", {3, 1, 12}), x("k", {3, 5, 6}), x("v", {3, 5, 6})};
+      const Var<double> y = shared ? attention(in[0], in[1], in[2], {4, 2, false}, mask, p, rng)
+                                   : attention(in[0], twice(in[1]), twice(in[2]), 4, mask, p, rng);
+      backward(y, Rng(4).normal<double>(y.shape()));
+      return std::vector<Tensor<double>>{y.value(), in[0].grad(), in[1].grad(), in[2].grad()};
+    };
+    const auto few = gradients(true);
+    const auto all = gradients(false);
+    for (std::size_t i = 0; i < few.size(); ++i) CHECK(largest_difference(few[i], all[i]) < 1e-14);
+  }
+}
+
+TEST_CASE("class attention: layers stored as pairs, and what does not fit") {
+  const auto factor = [](Linear<double>& layer, const Rng& rng) {
+    layer.factor(Var<double>(rng.split("a").normal<double>({2, 7}), true),
+                 Var<double>(rng.split("b").normal<double>({6, 2}), true),
+                 Var<double>(rng.split("bias").normal<double>({6}), true));
+  };
+  Linear<double> key(7, 6, Rng(1), 0.4);
+  Linear<double> value(7, 6, Rng(1), 0.4);
+  factor(key, Rng(1));
+  factor(value, Rng(2));
+  const auto run = [&](bool by_weights) {
+    Var<double> x(Rng(3).normal<double>({2, 5, 7}), true);
+    Var<double> query(Rng(4).normal<double>({2, 1, 6}), true);
+    Pass pass(Rng(5));
+    const Var<double> y =
+        by_weights ? class_attention(query, x, key, value, 2, {}, 0.3, pass).value()
+                   : attention(query, key(x, pass), value(x, pass), 2, {}, 0.3, pass.next());
+    backward(y, Rng(6).normal<double>(y.shape()));
+    std::vector<Tensor<double>> out{y.value(), x.grad(), query.grad()};
+    for (const Linear<double>* layer : {&key, &value}) {
+      for (Var<double> var : {layer->reduce().weight, layer->expand().weight}) {
+        out.push_back(var.grad());
+        var.zero_grad();
+      }
+    }
+    return out;
+  };
+  const auto few = run(true);
+  const auto all = run(false);
+  for (std::size_t i = 0; i < few.size(); ++i) CHECK(largest_difference(few[i], all[i]) < 1e-13);
+  Pass pass;
+  const Var<double> x(Tensor<double>::zeros({2, 5, 7}));
+  CHECK_THROWS_AS(class_attention(x, x, key, value, 2, {}, 0.0, pass), ShapeError);
+}
+
 TEST_CASE("dropout: some rows of sequences come out as among all of them") {
   const Rng rng(8);
   const Var<double> x(rng.split("x").normal<double>({2, 5, 130}));

@@ -32,6 +32,7 @@ class DeepLora : public Adapter<T> {
     dense_ = width * (m + n) >= m * n;
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     WeightUpdate<T> u = exact_pair();
     if (dense_) return {{}, {}, matmul(u.left, u.right)};
@@ -68,6 +69,7 @@ class CompressedDeepLora : public Adapter<T> {
     }
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     Var<T> core = cores_.front();
     for (std::size_t l = 1; l < cores_.size(); ++l) core = matmul(cores_[l], core);

@@ -32,6 +32,7 @@ class Lora : public Adapter<T> {
     b_ = this->parameter("B", kaiming ? Tensor<T>::zeros(b) : b_rng.normal<T>(b));
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     return this->pair(scale_ == 1.0 ? b_ : scale(b_, scale_), a_);
   }

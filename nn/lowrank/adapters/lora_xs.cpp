@@ -27,6 +27,7 @@ class LoraXs : public Adapter<T> {
     core_ = this->parameter("R", rng.normal<T>({r, r}, 1e-5));
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     return this->pair(matmul(up_, scale(core_, scale_)), down_);
   }

@@ -34,6 +34,7 @@ class Nola : public Adapter<T> {
     beta_ = this->parameter("beta", Tensor<T>::zeros({bases}));
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override { return this->pair(up(), transpose(down({}))); }
   Var<T> rows(const Tensor<std::int64_t>& ids, const Var<T>& weight) const override {
     if (ids.size() >= in_) return Adapter<T>::rows(ids, weight);

@@ -42,6 +42,7 @@ class Residual : public Adapter<T> {
     up_ = this->parameter("B", up0_.clone());
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     const Var<T> up = concat<T>({scale(up_, scale_), Var<T>(scale(up0_, -scale_))}, 1);
     return this->pair(up, concat<T>({down_, Var<T>(down0_)}, 0));

@@ -28,6 +28,7 @@ class Vera : public Adapter<T> {
     up_ = this->parameter("b", Tensor<T>::zeros({site.out()}));
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     return this->pair(mul(reshape(up_, {up_.dim(0), 1}), b_),
                       mul(reshape(down_, {down_.dim(0), 1}), a_));
