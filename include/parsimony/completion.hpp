@@ -130,6 +130,8 @@ struct DeepCompletionOptions {
   index_t iterations = 2000;  // at most
   index_t check_every = 5;    // iterations between looks at the validation error
   index_t patience = 200;     // iterations without a better one before training ends
+  /// Asked before every iteration: true ends the training with a last check.
+  std::function<bool()> stop = nullptr;
 };
 
 /// One training of U W̃_L ··· W̃_1 Vᵀ on sparse residuals through the autodiff engine. float halves
@@ -194,7 +196,8 @@ struct DeepCompletionFit {
   double seconds_per_iteration = 0;
   double step = 0, eps = 0, stability = 0;
   SpectrumEstimate spectrum;
-  int halvings = 0;  // of the automatic step
+  int halvings = 0;      // of the automatic step
+  bool stopped = false;  // by DeepCompletionOptions::stop
 };
 
 /// Trains on the base's residual and keeps the factors with the smallest validation error (those of

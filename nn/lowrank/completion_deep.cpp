@@ -219,7 +219,9 @@ DeepCompletionFit train(const CompletionModel& base, const IndexSet& omega,
   };
   for (;;) {
     const index_t t = training.iteration();
-    const bool last = t == options.iterations || training.trivial();
+    const bool done = t == options.iterations || training.trivial();
+    fit.stopped = !done && options.stop && options.stop();
+    const bool last = done || fit.stopped;
     if (t % options.check_every == 0 || last) {
       candidate.left = training.left();
       candidate.right = training.right();

@@ -345,6 +345,16 @@ void print_predictions(std::FILE* to, const PredictionCounts& predictions) {
   fmt::print(to, "\n");
 }
 
+/// 0, or what an interrupted training comes to: its results are there, and the exit code says that
+/// there could have been more.
+int finished(const CompletionOutcome& outcome) {
+  if (!outcome.interrupted) return 0;
+  throw Interrupted(fmt::format(
+      "complete: interrupted at iteration {}; the results are those of iteration {}{}",
+      outcome.iterations, outcome.fit.best_iteration,
+      outcome.validation_size > 0 ? ", the best until then, without the validation part" : ""));
+}
+
 int complete(const CompleteSettings& s) {
   apply_threads(s.threads);
   check_settings(s);
@@ -363,14 +373,15 @@ int complete(const CompleteSettings& s) {
   if (!s.out.empty()) write_complete_folder(s, data, outcome, json);
   if (s.json) {
     std::fputs(json.c_str(), stdout);
-    return 0;
+    return finished(outcome);
   }
   const bool predictions_there = s.output == "-";
-  if (predictions_there && s.quiet) return 0;
+  if (predictions_there && s.quiet) return finished(outcome);
   std::FILE* const to = predictions_there ? stderr : stdout;
   print_table(to, s, data, outcome);
   if (!predictions.path.empty()) print_predictions(to, predictions);
-  return 0;
+  std::fflush(to);
+  return finished(outcome);
 }
 
 }  // namespace
@@ -391,7 +402,8 @@ Command complete_command() {
       "squares and alternating minimisation. The deep model is trained on what the biases leave, "
       "scaled so that its top singular value is 1, and stops where a validation part of the "
       "training "
-      "ratings is predicted best.";
+      "ratings is predicted best. Ctrl-C ends the training with the best factors until then: "
+      "they are judged and written as usual, and the exit code is 130.";
   c.examples = {
       "parsimony complete --ratings ratings.csv",
       "parsimony complete --ratings u.data --test u1.test --rank 10 --json",

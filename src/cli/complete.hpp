@@ -50,6 +50,7 @@ struct CompletionOutcome {
   std::vector<DeepCompletionCheck> checks;
   index_t iterations = 0;  // of the training with the validation part
   bool refitted = false;
+  bool interrupted = false;  // the training ended early, with the best factors until then
   index_t fit_size = 0, validation_size = 0;
 };
 

@@ -145,6 +145,7 @@ std::string complete_json(const CompleteSettings& s, const CompletionData& data,
                 {"best_iteration", fit.best_iteration},
                 {"step_halvings", fit.halvings},
                 {"refitted", outcome.refitted},
+                {"interrupted", outcome.interrupted},
                 {"seconds_per_iteration", fit.seconds_per_iteration}};
   j["methods"] = Json::array();
   for (const MethodResult& m : outcome.methods) {

@@ -2,6 +2,7 @@
 // on all training ratings; the deep model first without a validation part, which says when to stop,
 // then on all of them for as long.
 #include <parsimony/error.hpp>
+#include <parsimony/run.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -133,6 +134,8 @@ class Trainer {
     }
     DeepCompletionOptions options = s_.deep;
     options.rank = out_.rank;
+    install_interrupt_handler();  // from here on there is something to lose
+    options.stop = [this] { return out_.interrupted = interrupt_requested(); };
     const auto count = static_cast<index_t>(data_.train.size());
     const Split split = random_split(count, count < least_for_validation ? 0.0 : s_.validation,
                                      Rng(s_.seed).split("validation"));
@@ -159,7 +162,7 @@ class Trainer {
     }
     out_.checks = out_.fit.checks;
     out_.iterations = out_.fit.iterations;
-    if (s_.no_refit) return;
+    if (s_.no_refit || out_.interrupted) return;
     // Once more with the validation part, for as long as was best without it.
     DeepCompletionOptions again = options;
     again.iterations = out_.fit.best_iteration;
@@ -167,6 +170,7 @@ class Trainer {
     again.step = out_.fit.step;
     try {
       DeepCompletionFit whole = fit(all, {}, again, "refit on all");
+      if (whole.stopped) return;
       whole.halvings = out_.fit.halvings;
       out_.fit = std::move(whole);
       out_.refitted = true;

@@ -373,6 +373,28 @@ TEST_CASE("complete: an interrupted --generate leaves nothing") {
   }
 }
 
+TEST_CASE("complete: Ctrl-C ends the training with the best factors until then") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  for (const std::string validation : {"0.1", "0"}) {
+    const std::string out = folder / ("out" + validation);
+    Outcome o;
+    for (int wait = 300; wait < 30000 && o.code != 130; wait *= 3) {  // until training has begun
+      Process process("PARSIMONY_PROGRAM", {"complete", "--ratings", ratings, "--iterations",
+                                            "100000000", "--patience", "100000000", "--validation",
+                                            validation, "--baselines", "simple", "--out", out});
+      std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+      process.send(SIGINT);
+      o = process.finish();
+    }
+    CHECK(o.code == 130);
+    CHECK_THAT(o.err, contains("interrupted at iteration"));
+    CHECK_THAT(o.out, contains("deep completion, rank"));
+    CHECK_THAT(read_file(out + "/complete.json"), contains("\"interrupted\": true"));
+    CHECK(fs::exists(out + "/factors.safetensors"));
+  }
+}
+
 TEST_CASE("complete: what is read is never written over") {
   TempFolder folder;
   fs::create_directories(folder / "d");
