@@ -71,12 +71,15 @@ struct AdapterSite {
   std::map<std::string, Tensor<T>>* shared = nullptr;
   /// Largest sides of the weights attached together; 0 for an adapter on its own.
   index_t widest_in = 0, widest_out = 0;
+  /// A rank above min(in, out) is taken too: PEFT has one rank for all layers, however narrow.
+  bool any_rank = false;
 
   index_t in() const { return weight.dim(rows_are_inputs ? 0 : 1); }
   index_t out() const { return weight.dim(rows_are_inputs ? 1 : 0); }
   /// W as a linear layer's, (out, in): the transpose for an embedding.
   Tensor<T> matrix() const { return rows_are_inputs ? transpose(weight) : weight; }
-  /// The option "rank". @throws ValueError unless it is in 1..min(in, out).
+  /// The option "rank". @throws ValueError unless it is in 1..min(in, out), or 1 or more of
+  /// any_rank.
   index_t rank(const Config& options) const;
 };
 

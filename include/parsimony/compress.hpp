@@ -71,6 +71,7 @@ class CompressionData {
 struct CompressionSource {
   std::string model;                     // a folder, or a llama2.c .bin; "": the shipped model
   std::string adapter;                   // an adapter folder to merge first, or ""
+  std::vector<std::string> labels;       // of the adapter's task, whose head it may hold
   std::string tokenizer;                 // a decoder's, where it has none beside it, or ""
   std::vector<std::string> calibration;  // text files
   index_t sequences = 256;               // most for the moments, or for training

@@ -32,6 +32,7 @@ struct BaseConfig {
   index_t num_labels = 0;
   std::vector<std::string> labels;
   index_t image_size = 0, num_channels = 0;  // of a ViT
+  index_t type_vocab_size = 0;               // of a BERT
 };
 
 /// A pretrained model at hand: its folder, or fresh weights of a size.
@@ -70,6 +71,9 @@ constexpr const char* shipped_name = "tiny-en";
 /// The folder of the model that is shipped. @throws InputError if it is not installed.
 std::string shipped_model();
 
+/// @throws InputError for `pairs` of texts where the model's type_vocab_size has no second text.
+void check_pairs(const BaseModel& base, bool pairs);
+
 /// Tokens that an example may have: `max_length`, all of the model's positions for 0; where it is
 /// not given 128, or the positions if they are fewer. @throws ValueError if there are fewer
 /// positions than `max_length`, InputError for a model of images.
@@ -81,9 +85,14 @@ struct EncodedTask {
   EncodedExamples train, dev;
   std::int32_t pad_id = 0;
 };
+/// A task's classes in the order of a model's, whose trained head has its outputs in that order,
+/// where both name the same classes; else nothing changes. Labels are renumbered.
+void use_classes_of(const std::vector<std::string>& model, EncodedTask& task);
+/// With the classes in the order of the model's.
 EncodedTask encode_task(const BaseModel& base, const TextSplits& splits,
                         std::optional<index_t> max_length);
-/// A task on images. @throws ValueError if the model is for other images or for texts.
+/// A task on images, the classes in the order of the model's. @throws ValueError if the model is
+/// for other images or for texts.
 EncodedTask image_task(const BaseModel& base, const ImageSplits& splits);
 
 struct FinetuneOptions {

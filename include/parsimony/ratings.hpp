@@ -83,6 +83,7 @@ struct Ratings {
   index_t merged = 0;                         // duplicates left out or averaged
   std::vector<std::string> skipped_examples;  // "line 7: ...", up to 10
   std::string dialect;                        // "comma, header, columns userId, movieId, rating"
+  std::string delimiter;
 };
 
 /// Reads a table of ratings; "-" is the standard input. CRLF, a UTF-8 byte order mark, blank lines,

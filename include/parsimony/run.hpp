@@ -186,6 +186,8 @@ class Run {
 
 /// Ctrl-C and SIGTERM ask the running stage to save and stop (it throws Interrupted).
 void install_interrupt_handler();
+/// Signals end the program again, where nobody asks interrupt_requested() any more.
+void remove_interrupt_handler();
 bool interrupt_requested();
 
 }  // namespace parsimony

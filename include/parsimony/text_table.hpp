@@ -62,5 +62,7 @@ TextTable parse_text_table(const std::string& name, std::string_view bytes,
 enum class TextColumn { text, label, id, unknown };
 /// By usual names, however they are spelled: "Sentence_A", "gold label", "pair_ID".
 TextColumn usual_text_column(std::string_view name);
+/// 1 or 2 where a usual name says which text of a pair it is ("premise", "sentence2"), else 0.
+int usual_text_order(std::string_view name);
 
 }  // namespace parsimony

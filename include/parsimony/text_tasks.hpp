@@ -45,6 +45,11 @@ struct TextTask {
 template <class T>
 std::vector<double> predictions(const TextTask& task, const Tensor<T>& logits);
 
+/// The place among `classes` of each of `labels`, by name ("NOT-ENTAILMENT" for "not_entailment").
+/// Empty unless they name the same classes.
+std::vector<index_t> places_of_labels(const std::vector<std::string>& labels,
+                                      const std::vector<std::string>& classes);
+
 /// A task with its examples. `test` is empty where there is none with labels.
 struct TextSplits {
   TextTask task;

@@ -3,6 +3,7 @@
 #include <parsimony/error.hpp>
 
 #include <algorithm>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -41,7 +42,8 @@ std::unique_ptr<Adapter<T>> Adaptable<T>::release_adapter() {
 
 template <class T>
 index_t AdapterSite<T>::rank(const Config& options) const {
-  return options.integer("rank", 1, std::min(in(), out()));
+  return options.integer("rank", 1,
+                         any_rank ? std::numeric_limits<index_t>::max() : std::min(in(), out()));
 }
 
 template <class T>

@@ -27,6 +27,8 @@ constexpr double automatic_stability = 0.5;
 constexpr double automatic_eps = 0.3;
 // The loss begins where the model predicts nothing; far above that the step is too large.
 constexpr double divergence_factor = 1.5;
+// Far above what trains; a slip of the finger would ask for all memory.
+constexpr int most_depth = 1000;
 
 void check_options(const DeepCompletionOptions& o, const IndexSet& omega) {
   const index_t side = std::min(omega.rows(), omega.cols());
@@ -37,7 +39,9 @@ void check_options(const DeepCompletionOptions& o, const IndexSet& omega) {
                     "side of the {} x {} table is {}; got {}",
                     side / 2, omega.rows(), omega.cols(), side, o.rank));
   }
-  if (o.depth < 2) bad(fmt::format("expected a depth >= 2; got {}", o.depth));
+  if (o.depth < 2 || o.depth > most_depth) {
+    bad(fmt::format("expected a depth from 2 to {}; got {}", most_depth, o.depth));
+  }
   const auto positive_or_auto = [&](const char* name, double v) {
     if (!(v >= 0) || !std::isfinite(v))
       bad(fmt::format("expected {} > 0, or 0 = automatic; got {}", name, v));

@@ -91,7 +91,10 @@ InputMoments PooledCovariance::result() const {
             groups_};
   }
   if (current_.rows < 2) {
-    throw ValueError("covariance: expected at least two rows of calibration data; got less");
+    throw ValueError(fmt::format(
+        "covariance: expected at least two rows of calibration data in a group of {} sequences; a "
+        "layer sees fewer (of a classifier's last layer one a sequence): make the groups larger",
+        group_));
   }
   return {current_.mean.clone(), scale(current_.scatter, 1.0 / (current_.rows - 1)),
           scale(current_.magnitude, 1.0 / current_.rows), static_cast<index_t>(current_.rows), 0};

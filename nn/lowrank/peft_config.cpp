@@ -146,6 +146,9 @@ PeftConfig read_config(const std::string& path) {
   }
   check_decomposition(read, path);
   PeftConfig c;
+  if (const Json* r = read.find("r"); r != nullptr && !r->is_number_integer()) {
+    read.fail("r", "a whole number");
+  }
   read.read("r", c.r, "a whole number");
   read.read("lora_alpha", c.alpha, "a number");
   read.read("use_rslora", c.rslora, "true or false");

@@ -132,6 +132,7 @@ class Reading {
       site.name = name;
       site.weight = target.layer->weight.value();
       site.rows_are_inputs = target.rows_are_inputs;
+      site.any_rank = true;
       auto adapter = adapter_method<T>("lora").make(site, options);
       for (auto& [parameter, var] : adapter->named_parameters()) {
         var.assign(parameter == "A" ? a : folder_.tensors.weight<T>(pair.b));

@@ -109,7 +109,13 @@ void check_outputs(const CompleteSettings& s) {
 void try_outputs(const CompleteSettings& s) {
   if (!s.out.empty()) make_folders(s.out);
   if (!s.factors.empty() && !names_factor_file(s.factors)) make_folders(s.factors);
-  for (const NamedFile& file : files_to_write(s)) AtomicFile probe(file.path);
+  for (const NamedFile& file : files_to_write(s)) {
+    // To open and close a pipe would be all that its reader sees.
+    std::error_code error;
+    const auto type = std::filesystem::status(file.path, error).type();
+    if (type == std::filesystem::file_type::fifo) continue;
+    AtomicFile probe(file.path);
+  }
 }
 
 std::string complete_json(const CompleteSettings& s, const CompletionData& data,

@@ -28,6 +28,12 @@ double seconds_since(Clock::time_point start) {
 constexpr index_t least_for_validation = 50;
 constexpr index_t usual_rank = 10;
 
+/// The power of two that the root mean square is nearest to: 1 for ratings from 1 to 5.
+double unit_of(const Tensor<double>& residual) {
+  const double rms = frobenius(residual) / std::sqrt(static_cast<double>(residual.size()));
+  return rms > 0 ? std::exp2(std::round(std::log2(rms))) : 1.0;
+}
+
 class Trainer {
  public:
   Trainer(const CompleteSettings& s, const CompletionData& data)
@@ -49,18 +55,21 @@ class Trainer {
             fit_truncated_svd(biases, all.omega, all.values, out_.rank, rng_), start);
       AlternatingOptions als;
       als.rank = out_.rank;
-      als.decay = 0.15;
+      // The factors go with the root of the ratings' unit, so the decay with the unit.
+      const double unit = unit_of(residuals(biases, all.omega, all.values));
+      als.decay = 0.15 * unit;
       start = Clock::now();
-      judge(fmt::format("ALS, rank {}, decay {}", als.rank, als.decay),
+      judge(fmt::format("ALS, rank {}, decay {:.4g}", als.rank, als.decay),
             fit_als(biases, all.omega, all.values, als, rng_), start);
       als.weighted = false;
-      als.decay = 0.1;
+      als.decay = 0.1 * unit;
       start = Clock::now();
       judge(fmt::format("AltMin, rank {}", als.rank),
             fit_als(mean, all.omega, all.values, als, rng_), start);
     }
     start = Clock::now();
     deep(all, biases);
+    remove_interrupt_handler();
     judge(out_.rank > 0 ? fmt::format("deep completion, rank {}", out_.rank)
                         : "deep completion (biases only)",
           out_.fit.model, start);

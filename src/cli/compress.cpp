@@ -280,6 +280,7 @@ int run(CompressSettings& s) {
     }
     s.source.model = base_for(s.source.model, adapter);
     s.source.adapter = adapter.folder;
+    if (adapter.task) s.source.labels = adapter.task->labels;
   }
   s.out = output_folder(s);
   s.source.sequences = s.sequences.value_or(trains ? 1 << 20 : 256);

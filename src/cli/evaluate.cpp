@@ -11,13 +11,11 @@
 #include <memory>
 #include <numeric>
 #include <optional>
-#include <set>
 
 #include <fmt/format.h>
 
 #include "cli/language.hpp"
 #include "io/nlohmann.hpp"
-#include "io/plain_word.hpp"
 
 namespace parsimony::cli {
 
@@ -98,6 +96,7 @@ EncodedExamples encoded_examples(const EvaluateSettings& s, const Wanted& wanted
                                  const Answering& answering, TextTask& task) {
   if (!wanted.images) {
     const std::vector<TextExample> examples = examples_of(s, wanted, task);
+    check_pairs(answering.base, task.pair);
     return encode_examples(answering.base.tokenizer(), task.pair, examples,
                            length_limit(answering.base, s.task.max_length));
   }
@@ -111,24 +110,13 @@ EncodedExamples encoded_examples(const EvaluateSettings& s, const Wanted& wanted
 }
 
 /// The column of the model's outputs for each class of the task: where both name the same classes,
-/// by name ("NOT-ENTAILMENT" for "not_entailment"), in any order; else by number, which is said.
+/// by name, in any order; else by number, which is said.
 std::vector<index_t> columns_of(const TextTask& model, const TextTask& task, bool quiet) {
-  std::vector<index_t> columns(task.labels.size());
+  std::vector<index_t> columns = places_of_labels(task.labels, model.labels);
+  if (!columns.empty()) return columns;
+  if (!quiet) say_other_classes(model.labels, task.labels);
+  columns.resize(task.labels.size());
   std::iota(columns.begin(), columns.end(), 0);
-  if (model.labels == task.labels) return columns;
-  std::vector<std::string> names;
-  for (const std::string& label : model.labels) names.push_back(plain_word(label));
-  std::vector<index_t> found;
-  for (const std::string& label : task.labels) {
-    const auto at = std::find(names.begin(), names.end(), plain_word(label));
-    if (at != names.end()) found.push_back(at - names.begin());
-  }
-  const std::set<index_t> different(found.begin(), found.end());
-  if (different.size() == columns.size()) return found;
-  if (!quiet) {
-    fmt::print(stderr, "the model's classes {} are taken for {}, in this order\n",
-               fmt::join(model.labels, ", "), fmt::join(task.labels, ", "));
-  }
   return columns;
 }
 
@@ -260,6 +248,7 @@ Tensor<float> answers(const PredictSettings& s, const Answering& answering) {
   }
   const Lines lines = read_lines(s.input);
   const index_t limit = length_limit(base, s.max_length);
+  check_pairs(base, std::find(lines.pair.begin(), lines.pair.end(), true) != lines.pair.end());
   if (lines.examples.empty()) return Tensor<float>({0, answering.task.outputs()});
   return model_outputs(*answering.model, encode_lines(base.tokenizer(), lines, limit),
                        base.tokenizer().pad_id(), s.batch);

@@ -209,6 +209,7 @@ int run_one(const FinetuneSettings& s) {
     std::fprintf(stderr, "fresh, because it is not in the model: %s\n",
                  parts_of(report.fresh).c_str());
   }
+  if (!s.quiet) say_of_head(base, task.task, report);
   const fs::path out = fs::absolute(s.out).lexically_normal();
   const fs::path folder = out.has_filename() ? out : out.parent_path();
   RunOptions run;

@@ -293,6 +293,24 @@ void warn_of_fresh(const Answering& answering) {
                parts_of(answering.fresh).c_str());
 }
 
+void say_other_classes(const std::vector<std::string>& model,
+                       const std::vector<std::string>& task) {
+  const auto shown = [](const std::vector<std::string>& names) {
+    std::vector<std::string> safe;
+    for (const std::string& name : names) safe.push_back(printable(name));
+    return fmt::format("{}", fmt::join(safe, ", "));
+  };
+  fmt::print(stderr, "the model's classes {} are taken for {}, in this order\n", shown(model),
+             shown(task));
+}
+
+void say_of_head(const BaseModel& base, const TextTask& task, const LoadReport& report) {
+  const std::vector<std::string>& own = base.config().labels;
+  const bool fresh = std::any_of(report.fresh.begin(), report.fresh.end(), is_classifier);
+  if (fresh || own.empty() || task.regression()) return;
+  if (places_of_labels(task.labels, own).empty()) say_other_classes(own, task.labels);
+}
+
 void check_model_output(const std::string& out, const std::vector<std::string>& read) {
   check_output_folder(out, read);
   if (is_run_folder(out)) {

@@ -78,6 +78,10 @@ struct Answering {
 std::string parts_of(const std::vector<std::string>& parameters);
 /// Says on stderr what is left at random.
 void warn_of_fresh(const Answering& answering);
+/// Says where a trained head's classes have other names than the task's.
+void say_of_head(const BaseModel& base, const TextTask& task, const LoadReport& report);
+/// That outputs of the one name are taken for the other.
+void say_other_classes(const std::vector<std::string>& model, const std::vector<std::string>& task);
 
 /// For a command whose output is a model or an adapter. @throws as check_output_folder; ValueError
 /// if `out` is a run's folder.

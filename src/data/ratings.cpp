@@ -121,8 +121,15 @@ bool asked_columns(const std::string& path, const RatingsFormat& format, const F
   return true;
 }
 
+/// Names that say user, item or rating of a plain matrix, and something else beside better ones.
+bool is_weak_name(std::string_view name) {
+  static const std::array<const char*, 4> weak = {"row", "column", "col", "value"};
+  return is_one_of(weak, plain_word(name));
+}
+
 /// Columns by the usual names of a header. A role without one takes the column that is left; where
-/// no role has a name, they are the first columns. @throws RatingsError if that does not settle it.
+/// no role has a name, they are the first columns. @throws RatingsError if that does not settle it,
+/// or if two columns have names of one role.
 void usual_columns(const std::string& path, const Fields& header, std::size_t roles,
                    Layout& layout) {
   static const std::array<const char*, 3> called = {"user", "item", "rating"};
@@ -137,7 +144,16 @@ void usual_columns(const std::string& path, const Fields& header, std::size_t ro
     }
     any = true;
     std::size_t& place = column[static_cast<std::size_t>(role)];
-    if (place == none) place = i;
+    if (place == none || (is_weak_name(header[place]) && !is_weak_name(header[i]))) {
+      place = i;
+    } else if (static_cast<std::size_t>(role) < roles && !is_weak_name(header[i])) {
+      throw RatingsError(
+          fmt::format("{}: the header has two columns that may be the {}, {} and {}; name the "
+                      "columns",
+                      path, called[static_cast<std::size_t>(role)], printable(header[place]),
+                      printable(header[i])),
+          RatingsError::Remedy::columns);
+    }
   }
   std::vector<std::size_t> missing;
   for (std::size_t role = 0; role < roles; ++role) {
@@ -180,8 +196,12 @@ void check_format(const RatingsFormat& format, bool pairs) {
       throw ValueError(
           fmt::format("ratings: column '{}' is a name, but there is to be no header", name));
     }
-    if (std::find(format.columns.begin(), format.columns.begin() + static_cast<std::ptrdiff_t>(i),
-                  name) != format.columns.begin() + static_cast<std::ptrdiff_t>(i)) {
+    const auto before = format.columns.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto same = [&name](const std::string& other) {
+      if (!is_column_number(name) || !is_column_number(other)) return name == other;
+      return std::stoul(name) == std::stoul(other);
+    };
+    if (std::find_if(format.columns.begin(), before, same) != before) {
       throw ValueError(fmt::format("ratings: column '{}' is given twice", name));
     }
   }
@@ -218,7 +238,11 @@ Layout find_layout(const std::string& path, const LineReader& reader, const Rati
   const std::size_t roles = pairs ? 2 : 3;
   const std::vector<std::string> lines = reader.first_lines(50);
   if (lines.empty()) throw InputError(fmt::format("{}: the file has only blank lines", path));
-  detail::Dialect dialect = detail::find_dialect(lines, format.delimiter, roles);
+  // Pairs of the ratings' ids are written as these are, if that splits every line.
+  const bool as_known = pairs && known != nullptr && format.delimiter.empty();
+  detail::Dialect dialect =
+      detail::find_dialect(lines, as_known ? known->delimiter : format.delimiter, roles);
+  if (as_known && !dialect.all) dialect = detail::find_dialect(lines, "", roles);
   if (pairs && dialect.fields == 0) dialect = detail::find_dialect(lines, "", roles);
   if (dialect.fields == 0) {
     throw InputError(
@@ -405,6 +429,7 @@ Ratings read_table(const std::string& file, const RatingsFormat& format, bool pa
   const Layout layout = find_layout(path, reader, format, pairs, known);
   Ratings r;
   r.dialect = layout.description;
+  r.delimiter = layout.delimiter;
   FieldSplitter splitter(layout.delimiter);
   LineNumbers numbers;
   std::vector<Complaint> complaints;

@@ -5,12 +5,14 @@
 #include <parsimony/error.hpp>
 #include <parsimony/input_files.hpp>
 #include <parsimony/ratings.hpp>
+#include <parsimony/strings.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -221,17 +223,29 @@ Dialect find_dialect(const std::vector<std::string>& lines, const std::string& d
   std::vector<std::string> candidates = {"\t", "::", ";", "|", ",", " "};
   if (!delimiter.empty()) candidates = {delimiter};
   Dialect best;
-  std::size_t best_votes = 0;
+  struct Votes {
+    std::size_t lines = 0, numbers = 0;
+    std::ptrdiff_t before = 0;  // bytes before the delimiter, negative: fewer are better
+    bool operator>(const Votes& other) const {
+      return std::tie(lines, numbers, before) > std::tie(other.lines, other.numbers, other.before);
+    }
+  };
+  Votes best_votes;
   std::vector<std::string_view> fields;
   for (const std::string& candidate : candidates) {
     FieldSplitter splitter(candidate);
-    std::map<std::size_t, std::size_t> votes;
+    std::map<std::size_t, Votes> votes;
     for (const std::string& line : lines) {
-      if (*splitter.split(line, fields) == '\0') ++votes[fields.size()];
+      if (*splitter.split(line, fields) != '\0') continue;
+      Votes& of = votes[fields.size()];
+      double value = 0;
+      ++of.lines;
+      if (fields.size() > 2 && parse_number(fields[2], value)) ++of.numbers;
+      of.before -= static_cast<std::ptrdiff_t>(fields[0].size());
     }
     for (const auto& [count, votes_for] : votes) {
-      if (count >= least && votes_for > best_votes) {
-        best = {candidate, count};
+      if (count >= least && (best_votes.lines == 0 || votes_for > best_votes)) {
+        best = {candidate, count, votes_for.lines == lines.size()};
         best_votes = votes_for;
       }
     }

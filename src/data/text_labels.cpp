@@ -11,6 +11,8 @@
 
 #include <fmt/format.h>
 
+#include "io/plain_word.hpp"
+
 namespace parsimony {
 
 namespace detail {
@@ -76,6 +78,27 @@ std::vector<TextExample> examples_of(const TextTask& task, const std::vector<std
 }
 
 }  // namespace detail
+
+std::vector<index_t> places_of_labels(const std::vector<std::string>& labels,
+                                      const std::vector<std::string>& classes) {
+  if (labels.size() != classes.size()) return {};
+  std::vector<std::string> names;
+  for (const std::string& name : classes) names.push_back(plain_word(name));
+  std::vector<index_t> places;
+  for (const std::string& label : labels) {
+    // As it is written first: names that differ in their signs alone ("+", "-") are no words.
+    auto at = std::find(classes.begin(), classes.end(), label) - classes.begin();
+    if (at == static_cast<std::ptrdiff_t>(classes.size())) {
+      const std::string word = plain_word(label);
+      at = word.empty() ? at : std::find(names.begin(), names.end(), word) - names.begin();
+    }
+    const auto place = static_cast<index_t>(at);
+    const bool known = at < static_cast<std::ptrdiff_t>(classes.size());
+    if (!known || std::find(places.begin(), places.end(), place) != places.end()) return {};
+    places.push_back(place);
+  }
+  return places;
+}
 
 template <class T>
 std::vector<double> predictions(const TextTask& task, const Tensor<T>& logits) {

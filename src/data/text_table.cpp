@@ -271,6 +271,21 @@ TextColumn usual_text_column(std::string_view name) {
   return in(ids) ? TextColumn::id : TextColumn::unknown;
 }
 
+int usual_text_order(std::string_view name) {
+  const std::string key = plain_word(name);
+  const auto in = [&key](std::initializer_list<const char*> list) {
+    return std::find(list.begin(), list.end(), key) != list.end();
+  };
+  if (in({"texta", "text1", "sentencea", "sentence1", "premise", "question", "question1", "first",
+          "1string", "query"})) {
+    return 1;
+  }
+  return in({"textb", "text2", "sentenceb", "sentence2", "hypothesis", "question2", "answer",
+             "second", "2string", "passage", "document"})
+             ? 2
+             : 0;
+}
+
 TextTable parse_text_table(const std::string& name, std::string_view bytes,
                            const TextFormat& format) {
   check_format(format);

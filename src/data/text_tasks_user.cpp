@@ -56,6 +56,12 @@ std::vector<std::size_t> usual_columns(const TextTable& table) {
   }
   if (texts.empty()) texts = others;
   if (labels.size() != 1 || texts.empty() || texts.size() > 2) unclear();
+  // By what the names say, not by where they stand: keys of JSON have no order.
+  const auto later = [&table](std::size_t column) {
+    const int order = usual_text_order(table.columns[column]);
+    return order == 0 ? 1.5 : static_cast<double>(order);
+  };
+  if (texts.size() == 2 && later(texts[0]) > later(texts[1])) std::swap(texts[0], texts[1]);
   texts.push_back(labels[0]);
   return texts;
 }

@@ -27,7 +27,8 @@ std::string format_number(float value) { return spell(static_cast<double>(value)
 CsvCell::CsvCell(std::string_view text) : text_(text) {
   // An empty field is quoted too, so that a line of one empty field is not a blank line.
   const bool plain = !text.empty() && text.find_first_of(",\"\r\n") == std::string_view::npos &&
-                     text.front() != ' ' && text.back() != ' ';
+                     std::string_view(" \t").find(text.front()) == std::string_view::npos &&
+                     std::string_view(" \t").find(text.back()) == std::string_view::npos;
   if (plain) return;
   text_ = '"';
   for (const char c : text) {

@@ -84,6 +84,7 @@ BaseConfig base_of(const BertConfig& c) {
   BaseConfig out = shared("bert", c, c.num_hidden_layers, c.num_attention_heads);
   out.vocab_size = c.vocab_size;
   out.max_position_embeddings = c.max_position_embeddings;
+  out.type_vocab_size = c.type_vocab_size;
   return out;
 }
 

@@ -37,7 +37,8 @@ TaskCompression::TaskCompression(const CompressionSource& source)
   require_trained(base_);
 }
 
-void TaskCompression::use(const EncodedTask& encoded, const CompressionSource& source) {
+void TaskCompression::use(EncodedTask encoded, const CompressionSource& source) {
+  use_classes_of(source.labels, encoded);
   task_ = encoded.task;
   pad_id_ = encoded.pad_id;
   if (encoded.train.size() < 3 || encoded.dev.size() < 1) {

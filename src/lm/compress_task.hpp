@@ -29,9 +29,9 @@ class TaskCompression : public CompressionData {
  protected:
   explicit TaskCompression(const CompressionSource& source);
   /// Shares out the examples: all of dev for the test, of train some for the allocation and the
-  /// rest for calibration. @throws InputError if there are too few, or the model has no trained
-  /// head.
-  void use(const EncodedTask& encoded, const CompressionSource& source);
+  /// rest for calibration. The classes are in the order of the adapter's, if there is one. @throws
+  /// InputError if there are too few, or the model has no trained head.
+  void use(EncodedTask encoded, const CompressionSource& source);
   const BaseModel& base() const { return base_; }
 
  private:

@@ -150,6 +150,14 @@ AdapterOptions adapter_options(const FinetuneOptions& o) {
   return options;
 }
 
+void check_pairs(const BaseModel& base, bool pairs) {
+  if (!pairs || base.config().type_vocab_size != 1) return;
+  throw InputError(fmt::format(
+      "'{}': expected a model of pairs of texts; its type_vocab_size is 1, which has no "
+      "second text",
+      base.name()));
+}
+
 index_t length_limit(const BaseModel& base, std::optional<index_t> max_length) {
   if (base.config().type == "vit") {
     throw InputError(fmt::format("'{}': expected a model of texts for this task; got one of images",
@@ -164,8 +172,23 @@ index_t length_limit(const BaseModel& base, std::optional<index_t> max_length) {
   return limit > 0 ? limit : longest;
 }
 
+void use_classes_of(const std::vector<std::string>& model, EncodedTask& task) {
+  const std::vector<index_t> places = places_of_labels(task.task.labels, model);
+  const std::vector<std::string> labels = task.task.labels;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    task.task.labels[static_cast<std::size_t>(places[i])] = labels[i];
+  }
+  if (places.empty()) return;
+  for (EncodedExamples* part : {&task.train, &task.dev}) {
+    for (double& label : part->labels) {
+      label = static_cast<double>(places[static_cast<std::size_t>(label)]);
+    }
+  }
+}
+
 EncodedTask encode_task(const BaseModel& base, const TextSplits& splits,
                         std::optional<index_t> max_length) {
+  check_pairs(base, splits.task.pair);
   const index_t limit = length_limit(base, max_length);
   EncodedTask out;
   out.task = splits.task;
@@ -174,6 +197,7 @@ EncodedTask encode_task(const BaseModel& base, const TextSplits& splits,
   if (!splits.dev.empty()) {
     out.dev = encode_examples(base.tokenizer(), splits.task.pair, splits.dev, limit);
   }
+  use_classes_of(base.config().labels, out);
   return out;
 }
 
@@ -188,7 +212,9 @@ EncodedTask image_task(const BaseModel& base, const ImageSplits& splits) {
         splits.task.name, found.str(), pixels.dim(2), pixels.dim(1), base.name(), c.type,
         c.type == "vit" ? " for images " + image.str() : ""));
   }
-  return {splits.task, splits.train, splits.dev, 0};
+  EncodedTask out{splits.task, splits.train, splits.dev, 0};
+  use_classes_of(c.labels, out);
+  return out;
 }
 
 Tensor<float> model_outputs(const Model<float>& model, const EncodedExamples& examples,

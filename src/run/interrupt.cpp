@@ -33,6 +33,10 @@ void install_interrupt_handler() {
   sigaction(SIGUSR1, &action, nullptr);
 }
 
+void remove_interrupt_handler() {
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) std::signal(number, SIG_DFL);
+}
+
 bool interrupt_requested() { return requested.load(std::memory_order_relaxed); }
 
 namespace detail {

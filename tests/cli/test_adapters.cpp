@@ -308,6 +308,8 @@ TEST_CASE("PEFT's folders: what does not fit is an error that lists it") {
     c.config["init_lora_weights"] = true;
     c.config["r"] = "four";
     c.check_refused("r: expected a whole number; got \"four\"");
+    c.config["r"] = 4.5;
+    c.check_refused("r: expected a whole number; got 4.5");
     c.config["r"] = 4;
     c.config["target_modules"] = "((query";
     c.check_refused("is no regular expression");

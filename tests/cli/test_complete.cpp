@@ -3,12 +3,16 @@
 #include <parsimony/files.hpp>
 #include <parsimony/safetensors.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <thread>
+
+#include <sys/stat.h>
 
 #include "cli/process.hpp"
 #include "io/nlohmann.hpp"
@@ -357,6 +361,40 @@ TEST_CASE("complete: ratings of any size give the same table") {
     CHECK(line.size() == 79);
     CHECK_THAT(line, contains(factor < 1 ? "e-4" : "e+"));
   }
+}
+
+TEST_CASE("complete: the baselines too are the same in any unit of the ratings") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  const auto table = read_csv(ratings);
+  std::string scaled = "user,item,rating\n";
+  for (std::size_t i = 0; i < table.numbers("rating").size(); ++i) {
+    scaled += table.strings("user")[i] + "," + table.strings("item")[i] + "," +
+              parsimony::format_number(32 * table.numbers("rating")[i]) + "\n";
+  }
+  write_raw(folder / "scaled.csv", scaled);
+  const json usual = summary({"--ratings", ratings, "--iterations", "5"});
+  const json other = summary({"--ratings", folder / "scaled.csv", "--iterations", "5"});
+  for (const char* method : {"user + item", "truncated", "ALS", "AltMin", "deep"}) {
+    CAPTURE(method);
+    CHECK(rmse(other, method) == Approx(32 * rmse(usual, method)).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("complete: predictions go to a pipe that has a name") {
+  TempFolder folder;
+  const std::string ratings = generated(folder);
+  write_raw(folder / "pairs.csv", "1,2\n3,4\n");
+  const std::string pipe = folder / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  std::string got;
+  std::thread reader([&] { got = read_file(pipe); });
+  const Outcome o = complete({"--ratings", ratings, "--iterations", "5", "--baselines", "simple",
+                              "--predict", folder / "pairs.csv", "--output", pipe});
+  if (o.code != 0) std::ofstream(pipe).flush();  // lets the reader go
+  reader.join();
+  CHECK(o.code == 0);
+  CHECK(std::count(got.begin(), got.end(), '\n') == 3);
 }
 
 TEST_CASE("complete: an interrupted --generate leaves nothing") {

@@ -8,6 +8,7 @@
 #include "support/numbers.hpp"
 
 using namespace parsimony;
+using parsimony::testing::contains;
 using parsimony::testing::largest_difference;
 
 namespace {
@@ -75,6 +76,12 @@ TEST_CASE("pooled covariance: running statistics of a group are those of its row
   CHECK(got.tokens == 25);
   CHECK(largest_difference(got.mean, expected.mean) < 1e-14);
   CHECK(largest_difference(got.covariance, expected.covariance) < 1e-13);
+}
+
+TEST_CASE("pooled covariance: groups of a row are told") {
+  PooledCovariance pool(3, 1);
+  for (int i = 0; i < 5; ++i) pool.add(Tensor<double>::ones({1, 3}));
+  CHECK_THROWS_WITH(pool.result(), contains("make the groups larger"));
 }
 
 TEST_CASE("pooled covariance: groups are averaged, the last one is dropped if it is not whole") {

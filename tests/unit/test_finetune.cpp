@@ -270,6 +270,44 @@ TEST_CASE("finetune: a task's texts as tokens", "[finetune]") {
   CHECK_THROWS_WITH(encode_task(base(), splits, 4), contains("have more than 4 tokens"));
 }
 
+TEST_CASE("finetune: classes are numbered as the model's trained head has them", "[finetune]") {
+  const TempFolder folder;
+  BertConfig config;
+  config.vocab_size = base().tokenizer().size();
+  config.hidden_size = 24;
+  config.num_hidden_layers = 1;
+  config.num_attention_heads = 3;
+  config.intermediate_size = 40;
+  config.max_position_embeddings = 60;
+  config.type_vocab_size = 1;
+  config.num_labels = 3;
+  config.labels = {"CONTRADICTION", "ENTAILMENT", "NOT-ENTAILED"};
+  Bert<float>(config, BertHead::classifier, Rng(1)).save(folder.path());
+  for (const char* file : {"vocab.txt", "tokenizer_config.json"}) {
+    std::filesystem::copy_file(std::filesystem::path(base().folder()) / file, folder / file);
+  }
+  const BaseModel model(folder.path());
+  TextSplits splits;
+  splits.task.labels = {"entailment", "not_entailed", "contradiction"};
+  splits.task.metric = "accuracy";
+  for (int i = 0; i < 3; ++i) splits.train.push_back({"one", "", static_cast<double>(i)});
+  splits.dev = splits.train;
+  const EncodedTask task = encode_task(model, splits, {});
+  CHECK(task.task.labels ==
+        std::vector<std::string>{"contradiction", "entailment", "not_entailed"});
+  CHECK(task.train.labels == std::vector<double>{1, 2, 0});
+  CHECK(task.dev.labels == std::vector<double>{1, 2, 0});
+  // Classes of other names stay as they are.
+  splits.task.labels = {"entailment", "neutral", "contradiction"};
+  CHECK(encode_task(model, splits, {}).train.labels == std::vector<double>{0, 1, 2});
+  CHECK(places_of_labels({"+", "-"}, {"-", "+"}) == std::vector<index_t>{1, 0});
+  CHECK(places_of_labels({"a", "A"}, {"A", "a"}) == std::vector<index_t>{1, 0});
+  CHECK(places_of_labels({"a", "b"}, {"a", "b", "c"}).empty());
+  // A model of single texts alone.
+  splits.task.pair = true;
+  CHECK_THROWS_WITH(encode_task(model, splits, {}), contains("its type_vocab_size is 1"));
+}
+
 TEST_CASE("finetune: outputs do not depend on the batch that a text is in", "[finetune]") {
   TextTask task = pairs().task;
   const auto model = base().classifier(task);

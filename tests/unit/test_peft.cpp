@@ -265,6 +265,35 @@ TEST_CASE("peft: trained biases under both of their names, and what is missing",
                                                     contains("expected finite numbers; got nan"));
 }
 
+TEST_CASE("peft: a rank above the smaller side of a layer is PEFT's to choose", "[peft]") {
+  const TempFolder temp;
+  const Case& c = peft_cases()[0];
+  const auto model = c.load();
+  const std::string name = "score";  // (3, hidden)
+  const Tensor<float> a =
+      Rng(1).normal<float>({8, model->named_parameters().back().second.dim(-1)});
+  const Tensor<float> b = Rng(2).normal<float>({3, 8});
+  TensorMap tensors;
+  tensors.set("base_model.model." + name + ".lora_A.weight", a);
+  tensors.set("base_model.model." + name + ".lora_B.weight", b);
+  save_safetensors(temp / "adapter_model.safetensors", tensors);
+  write_file_atomically(
+      temp / "adapter_config.json",
+      R"({"peft_type": "LORA", "r": 8, "lora_alpha": 4, "target_modules": ["score"]})");
+  attach_peft<float>(*model, read_peft(temp.path()));
+  const Tensor<float> with = c.logits(*model);
+  for (const auto& [module_name, module] : model->named_modules()) {
+    auto* layer = dynamic_cast<Adaptable<float>*>(module);
+    if (layer == nullptr || layer->adapter() == nullptr) continue;
+    CHECK(module_name == name);
+    CHECK(update_spectrum(*layer->adapter()).size() == 3);
+    CHECK(largest_difference(layer->adapter()->delta(), scale(matmul(b, a), 0.5)) < 1e-5);
+  }
+  CHECK(largest_difference(with, c.logits(*c.load())) > 0.1);
+  merge_adapters<float>(*model);
+  CHECK(largest_difference(with, c.logits(*model)) < 1e-4);
+}
+
 TEST_CASE("peft: adapters on modules that are stored whole alone are refused", "[peft]") {
   const TempFolder temp;
   BertConfig config;

@@ -72,6 +72,27 @@ TEST_CASE("ratings: one table in every dialect", "[ratings]") {
   CHECK(triplets(read("u1~~i7~~4\nu1~~i9~~3.5\nu2~~i7~~1\n", format)) == expected);
 }
 
+TEST_CASE("ratings: lines that two delimiters split alike", "[ratings]") {
+  const std::string expected = "u1/i7=4 u1/i9=3.5 u2/i7=1";
+  // Lists in a further column, ids with signs.
+  for (const std::string list : {",12::30::5", ",3|4|2", ",A|B|C", ",\"x;y;z\"", ",a b c"}) {
+    CAPTURE(list);
+    CHECK(triplets(read("u1,i7,4" + list + "\nu1,i9,3.5" + list + "\nu2,i7,1" + list + "\n")) ==
+          expected);
+  }
+  CHECK(triplets(read("u1::i7::4::a,b,c,d\nu1::i9::3.5::e,f,g,h\nu2::i7::1::i,j,k,l\n")) ==
+        expected);
+  // Pairs are split as the ratings were.
+  const Ratings known = read("user,item,rating\nu1,cat|i7,4\nu2,cat|i9,3\n");
+  const Ratings pairs =
+      read_pairs(TemporaryFile("u2,cat|i7\nu1,cat|i9\n").path(), RatingsFormat(), &known);
+  CHECK(pairs.users.name(0) == "u2");
+  CHECK(pairs.items.name(0) == "cat|i7");
+  const Ratings tabs =
+      read_pairs(TemporaryFile("u2\tcat|i7\nu1\tcat|i9\n").path(), RatingsFormat(), &known);
+  CHECK(tabs.items.name(0) == "cat|i7");
+}
+
 TEST_CASE("ratings: quotes hide delimiters, doubled quotes are quotes", "[ratings]") {
   const Ratings r = read("user,item,rating\n\"Smith, J.\",\"5\"\" disk\",2\nLee,\"a\"  , 3\n");
   CHECK(triplets(r) == "Smith, J./5\" disk=2 Lee/a=3");
@@ -98,6 +119,19 @@ TEST_CASE("ratings: columns by usual names, by name and by number", "[ratings]")
              contains("no column 'hov' in the header; it has when, who, what, how"));
   numbers.columns = {"1", "2", "9"};
   CHECK_THAT(error_of("1,2,3\n", numbers), contains("there is no column 9"));
+}
+
+TEST_CASE("ratings: two columns of one role", "[ratings]") {
+  // Names of a plain matrix give way to better ones.
+  CHECK(triplets(read("row,userId,movieId,rating\n1,u1,i7,4\n2,u1,i9,3.5\n")) ==
+        "u1/i7=4 u1/i9=3.5");
+  CHECK(triplets(read("value,user,item,rating\n9,u1,i7,4\n8,u1,i9,3.5\n")) == "u1/i7=4 u1/i9=3.5");
+  CHECK(triplets(read("row,col,value\nu1,i7,4\nu1,i9,3.5\n")) == "u1/i7=4 u1/i9=3.5");
+  CHECK_THAT(error_of("customer,member,item,rating\nc,u1,i7,4\n"),
+             contains("two columns that may be the user, customer and member"));
+  RatingsFormat format;
+  format.columns = {"1", "01", "2"};
+  CHECK_THROWS_WITH(read("a,b,3\n", format), contains("column '01' is given twice"));
 }
 
 TEST_CASE("ratings: a header with some of the usual names is never read by position", "[ratings]") {

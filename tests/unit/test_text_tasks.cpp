@@ -266,6 +266,21 @@ TEST_CASE("user task: columns, dev files and chosen classes", "[tasks]") {
   options.columns = {"2", "5"};
   CHECK(csv.task(options).train[1].first == "d");
 
+  // Texts of a pair by what their names say, in whatever order.
+  for (const char* rows : {"{\"sentence2\":\"b\",\"score\":1.5,\"sentence1\":\"a\"}\n"
+                           "{\"sentence1\":\"c\",\"sentence2\":\"d\",\"score\":2}\n",
+                           "{\"Hypothesis\":\"b\",\"premise\":\"a\",\"label\":0.5}\n"
+                           "{\"premise\":\"c\",\"Hypothesis\":\"d\",\"label\":2}\n"}) {
+    const TextSplits named = UserTable(rows, "mine.jsonl").task();
+    CHECK(named.task.pair);
+    CHECK(named.train[0].first == "a");
+    CHECK(named.train[1].second == "d");
+  }
+  CHECK(UserTable("text_b,text_a,label\nx,y,0.5\n", "mine.csv").task().train[0].first == "y");
+  CHECK(UserTable("sentence,question,label\nx,y,0.5\n", "mine.csv").task().train[0].first == "y");
+  // Other names have no order but the file's.
+  CHECK(UserTable("review,title,label\nx,y,0.5\n", "mine.csv").task().train[0].first == "x");
+
   // By usual names, other columns left alone; dev has them in another place and kind.
   const UserTable train("id\tlabel\tsentence\n7\tyes\tx\n8\tno\ty\n");
   const UserTable dev("{\"sentence\":\"z\",\"label\":\"no\"}\n", "dev.jsonl");
