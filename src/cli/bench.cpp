@@ -3,12 +3,14 @@
 #include <parsimony/files.hpp>
 #include <parsimony/threads.hpp>
 
+#include <cerrno>
 #include <cmath>
-#include <cstdio>
+#include <cstring>
 #include <memory>
+#include <ostream>
 
 #include <fmt/format.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include "cli/command.hpp"
 
@@ -26,6 +28,7 @@ struct BenchSettings {
   int repetitions = 1;
   double min_time = 0.5;
   int threads = threads_unset;
+  bool quiet = false;
 };
 
 #ifdef PARSIMONY_BENCHMARKS
@@ -38,18 +41,18 @@ int run(const BenchSettings& s) {
     throw ValueError(fmt::format("--min-time: expected seconds above 0; got {}", s.min_time));
   }
   apply_threads(s.threads);
-  std::unique_ptr<AtomicFile> file;
-  std::string measured;  // Google Benchmark writes here; the final name appears when all is done
+  std::string measured;  // Google Benchmark writes here: to memory, which nothing can leave behind
   if (!s.json.empty()) {
-    file = std::make_unique<AtomicFile>(s.json);
-    measured = fmt::format("{}.{}.part", s.json, getpid());
+    AtomicFile probe(s.json);  // told now rather than after the measurements
+    const int memory = memfd_create("bench", 0);
+    if (memory < 0) throw IoError(fmt::format("memory file: {}", std::strerror(errno)));
+    measured = fmt::format("/proc/self/fd/{}", memory);
   }
-  std::vector<std::string> arguments = {
-      "parsimony bench", "--benchmark_color=" + std::string(color_on_stdout() ? "true" : "false"),
-      fmt::format("--benchmark_repetitions={}", s.repetitions),
-      fmt::format("--benchmark_min_time={}", s.min_time)};
+  std::vector<std::string> arguments = {"parsimony bench",
+                                        fmt::format("--benchmark_repetitions={}", s.repetitions),
+                                        fmt::format("--benchmark_min_time={}", s.min_time)};
   if (!s.filter.empty()) arguments.push_back("--benchmark_filter=" + s.filter);
-  if (file) {
+  if (!measured.empty()) {
     arguments.push_back("--benchmark_out=" + measured);
     arguments.push_back("--benchmark_out_format=json");
   }
@@ -58,16 +61,13 @@ int run(const BenchSettings& s) {
   int argc = static_cast<int>(argv.size());
   benchmark::Initialize(&argc, argv.data());
   benchmark::AddCustomContext("parsimony_threads", std::to_string(num_threads()));
-  const std::size_t count = benchmark::RunSpecifiedBenchmarks();
+  using Console = benchmark::ConsoleReporter;
+  Console table(color_on_stdout() ? Console::OO_Color : Console::OO_None);
+  std::ostream nowhere(nullptr);
+  if (s.quiet) table.SetErrorStream(&nowhere);  // where it describes the machine
+  const std::size_t count = benchmark::RunSpecifiedBenchmarks(&table);
   benchmark::Shutdown();
-  if (file) {
-    const std::string text = count > 0 ? read_file(measured) : "";
-    unlink(measured.c_str());
-    if (count > 0) {
-      file->write(text);
-      file->commit();
-    }
-  }
+  if (!measured.empty() && count > 0) write_file_atomically(s.json, read_file(measured));
   if (count == 0) {
     throw ValueError(fmt::format("bench: no benchmark's name matches '{}'", s.filter));
   }
@@ -105,7 +105,8 @@ Command bench_command() {
        "measure each so often, set up anew, and show the median too (default: 1)", &s->repetitions},
       {"--min-time", "S", "seconds a repetition takes at least (default: 0.5)", &s->min_time},
       {"--json", "FILE", "write Google Benchmark's JSON there", &s->json},
-      threads_option(&s->threads)};
+      threads_option(&s->threads),
+      quiet_option(&s->quiet)};
   c.action = [s] { return run(*s); };
   return c;
 }
