@@ -10,9 +10,9 @@
 // own (adapter_config); AdapterOptions holds a method's name and what differs from the defaults:
 // AdapterOptions o{"lora"}; o.set("rank", 4).set("init", "peft"). A method overrides more only
 // where it must: applied() to put another base in the place of W (OLoRA, PiSSA), linear() and
-// rows() for what is no sum of base and update (is_sum() says that it is one), exact_pair() where
-// the pair is not what update() computes with, rate_factors() for parameters with a learning rate
-// of their own.
+// rows() for what is no sum of base and update or computes one in its own way (is_sum() says
+// which), exact_pair() where the pair is not what update() computes with, rate_factors() for
+// parameters with a learning rate of their own.
 #pragma once
 
 #include <parsimony/config.hpp>
@@ -96,8 +96,9 @@ class Adapter : public Module<T> {
   /// x (W + ΔW)ᵀ + b, with dropout on the input of a low-rank update in training.
   virtual Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                         Pass& pass) const;
-  /// True where linear() is the product with applied() and nothing else but adapter_dropout, so
-  /// that a caller may use the weight in another way. A method says so itself.
+  /// True where linear() is the product with applied(), however it is computed, and nothing else
+  /// but adapter_dropout, so that a caller may use the weight in another way. A method says so
+  /// itself.
   virtual bool is_sum() const { return false; }
   /// applied(), where linear() in this pass is the product with it; null where not.
   std::optional<LayerWeight<T>> as_weight(const Var<T>& weight, const Pass& pass) const;

@@ -33,11 +33,11 @@ class Dora : public Adapter<T> {
 
   WeightUpdate<T> update() const override {
     const Var<T> weight(weight_);
-    const WeightUpdate<T> u = low_rank();
-    const Var<T> sum = add(weight, matmul(u.left, u.right));
-    const index_t out = up_.dim(0);
-    const Var<T> g = reshape(gain(), this->rows_are_inputs() ? Shape{1, out} : Shape{out, 1});
-    return {{}, {}, sub(mul(sum, g), weight)};
+    return {{}, {}, sub(scaled(weight), weight)};
+  }
+  bool is_sum() const override { return true; }
+  LayerWeight<T> applied(const Var<T>& weight) const override {
+    return {{}, {{}, {}, scaled(weight)}};
   }
   Var<T> linear(const Var<T>& x, const Var<T>& weight, const Var<T>& bias,
                 Pass& pass) const override {
@@ -59,6 +59,13 @@ class Dora : public Adapter<T> {
   WeightUpdate<T> exact_pair() const override {
     throw ValueError(
         "dora: it scales the rows of the frozen weight, which no low-rank pair does; merge it");
+  }
+  /// The weight with the update, its rows (for an embedding columns) at their magnitudes.
+  Var<T> scaled(const Var<T>& weight) const {
+    const WeightUpdate<T> u = low_rank();
+    const index_t out = up_.dim(0);
+    const Var<T> g = reshape(gain(), this->rows_are_inputs() ? Shape{1, out} : Shape{out, 1});
+    return mul(add(weight, matmul(u.left, u.right)), g);
   }
   WeightUpdate<T> low_rank() const { return this->pair(scale(up_, scale_), down_); }
 

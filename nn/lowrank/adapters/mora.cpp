@@ -25,6 +25,7 @@ class Mora : public Adapter<T> {
     square_ = this->parameter("M", Tensor<T>::zeros({side_, side_}));
   }
 
+  bool is_sum() const override { return true; }
   WeightUpdate<T> update() const override {
     if (type_ != 6) return exact_pair();
     // Dᵀ and C of ΔW's rows are those of a layer that is shown the identity.
